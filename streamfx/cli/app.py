@@ -1,0 +1,137 @@
+"""Commands and their options. What they do is imported when they are called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamfx import __version__
+from streamfx.core.errors import StreamFXError, UsageError
+
+app = typer.Typer(
+    name="streamfx",
+    help="Live AI video filters: a stream comes in, a filter works on it by its deadline, a stream goes out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_INPUT = "A file, [b]testpattern://[/b], [b]rtmp(s)://HOST/APP/KEY[/b] to pull, or rtmp://HOST:PORT/APP/KEY?listen=1 to be pushed to."
+_OUTPUTS = "Files (.mp4 .mkv .mov .ts .flv) and [b]rtmp(s)://HOST/APP/KEY[/b], as many as you like."
+
+
+@app.command()
+def run(
+    input: Annotated[str | None, typer.Argument(help=_INPUT, show_default=False)] = None,
+    outputs: Annotated[list[str] | None, typer.Argument(help=_OUTPUTS, show_default=False)] = None,
+    filter: Annotated[str | None, typer.Option("--filter", "-f", help="Filter; [b]streamfx filters[/b] lists them.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of the output. Default: the source's.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the output. Default: the source's.")] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds from capture to output a rendering may take. Default: 250.")
+    ] = None,
+    fallback: Annotated[
+        str | None, typer.Option(help="When the filter is away: show the [b]source[/b], or [b]hold[/b] the last output.")
+    ] = None,
+    inline: Annotated[
+        bool | None, typer.Option("--inline", help="Run the filter in this process, for debugging.", show_default=False)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the filter. Default: 1.")] = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", "-y", help="Replace output files.", show_default=False)
+    ] = None,
+    stats_json: Annotated[Path | None, typer.Option(help="Write statistics here, every second and at the end.")] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+) -> None:
+    """Run a stream: INPUT through a filter to one or more OUTPUTs.
+
+    A file goes to files as fast as the machine can, every frame filtered. Live inputs and outputs run in real time:
+    each frame has a deadline, and what comes too late is replaced, never waited for.
+    """
+    _set_up_logging(log_level)
+    flags: dict[str, Any] = {
+        "input": input,
+        "outputs": outputs or None,
+        "fps": fps,
+        "size": size,
+        "budget_ms": budget_ms,
+        "fallback": fallback,
+        "overwrite": overwrite,
+        "stats_json": stats_json,
+    }
+    of_filter = {"name": filter, "params": _pairs(set or []) or None, "inline": inline, "threads": threads}
+    flags["filter"] = {key: value for key, value in of_filter.items() if value is not None} or None
+
+    from streamfx.cli.run import run_session
+    from streamfx.config import load_config
+
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "filter" in given and "name" not in given["filter"] and config is None:
+        raise UsageError("--set, --inline and --threads are for a filter; name it with --filter")
+    run_session(load_config(config, given))
+
+
+@app.command()
+def filters(
+    name: Annotated[str | None, typer.Argument(help="Show this one's parameters.", show_default=False)] = None,
+) -> None:
+    """List the filters, or show one filter's parameters with their bounds."""
+    from streamfx.cli.filters import show_filter, show_filters
+
+    show_filter(name) if name else show_filters()
+
+
+@app.command()
+def doctor() -> None:
+    """Show what this machine can do, and the command that adds what is missing."""
+    from streamfx.cli.doctor import show_doctor
+
+    raise typer.Exit(show_doctor())
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"streamfx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None: ...
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {text!r} is not possible; write --set key=value")
+        pairs[key] = value
+    return pairs
+
+
+def _set_up_logging(level: str) -> None:
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise UsageError(f"--log-level {level!r} is not possible; choose debug, info, warning or error")
+    logging.basicConfig(level=number, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+
+
+def main() -> int:
+    """The ``streamfx`` command. Returns the exit code: 0, 1 (it went wrong) or 2 (it cannot be done as asked)."""
+    try:
+        app(standalone_mode=True)
+    except StreamFXError as error:
+        typer.secho(f"streamfx: {error}", err=True, fg=typer.colors.RED)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,123 @@
+"""``streamfx doctor``: what this machine can do, and how to get what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from streamfx import __version__
+from streamfx.media.hardware import ENCODERS
+
+OK, MISSING, BAD = "[green]ok[/green]", "[yellow]–[/yellow]", "[red]missing[/red]"
+
+_OPTIONAL = {
+    "torch": ("diffusion models", "pip install -c constraints-cpu.txt torch   (with an NVIDIA GPU: pip install 'streamfx[gpu]')"),
+    "triton": ("GPU kernels", "pip install 'streamfx[gpu]'"),
+    "tensorrt_rtx": ("TensorRT engines", "pip install 'streamfx[tensorrt]'"),
+    "onnx": ("model export", "pip install 'streamfx[tensorrt]'"),
+}
+
+Row = tuple[str, str, str]
+
+
+def show_doctor() -> int:
+    """Prints the report. Returns 0, or 1 if something is missing without which nothing works."""
+    encoders = probe_encoders()
+    console = Console()
+    console.print(f"[bold]streamfx {__version__}[/bold] on Python {platform.python_version()}, {platform.platform()}")
+    sections = {
+        "machine": machine_rows(),
+        "encoders": encoder_rows(encoders),
+        "devices": device_rows(),
+        "filters": filter_rows(),
+        "optional packages": package_rows(),
+    }
+    for title, rows in sections.items():
+        table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 1))
+        for row in rows:
+            table.add_row(*row)
+        console.print()
+        console.print(table)
+    essential = all(encoders.get(name) for name in ("libx264", "aac"))
+    if not essential:
+        console.print("\n[red]H.264 or AAC encoding does not work; reinstall FFmpeg's binding: pip install --force-reinstall av[/red]")
+    return 0 if essential else 1
+
+
+def machine_rows() -> Iterator[Row]:
+    threads = os.cpu_count() or 1
+    yield OK, "CPU", f"{threads} threads; {', '.join(_cpu_features()) or 'no vector extensions found'}"
+    if Path("/dev/shm").is_dir():  # noqa: S108
+        free = shutil.disk_usage("/dev/shm").free / 2**20  # noqa: S108
+        hint = "" if free > 128 else "; little: in a container, start it with --shm-size=512m"
+        yield (OK if free > 128 else MISSING), "shared memory", f"{free:.0f} MB free{hint}"
+    gpu = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+    yield (OK if gpu else MISSING), "NVIDIA GPU", "driver found" if gpu else "none found; the CPU is used"
+
+
+def encoder_rows(encoders: dict[str, bool]) -> Iterator[Row]:
+    for name, label in ENCODERS.items():
+        works = encoders.get(name, False)
+        yield (OK if works else MISSING), name, label if works else f"{label}: not on this machine"
+
+
+def device_rows() -> Iterator[Row]:
+    cameras = sorted(path.name for path in Path("/dev").glob("video*")) if sys.platform == "linux" else []
+    if sys.platform == "linux":
+        yield (OK if cameras else MISSING), "cameras", ", ".join(cameras) or "none found under /dev/video*"
+
+
+def filter_rows() -> Iterator[Row]:
+    from streamfx.filters.registry import listing
+
+    for row in listing():
+        yield (OK if row.filter else BAD), row.name, row.error or (row.filter.info.summary if row.filter else "")
+
+
+def package_rows() -> Iterator[Row]:
+    for package in ("av", "numpy", "opencv-python-headless"):
+        yield OK, package, version(package)
+    for module, (purpose, command) in _OPTIONAL.items():
+        if find_spec(module) is None:
+            yield MISSING, module, f"{purpose}: {command}"
+        else:
+            yield OK, module, f"{_version_of(module)}; {purpose}"
+
+
+def _version_of(module: str) -> str:
+    try:
+        return version(module.replace("_", "-"))
+    except PackageNotFoundError:
+        return "installed"
+
+
+def probe_encoders() -> dict[str, bool]:
+    """Tries every encoder in a process of its own, which a broken driver may crash."""
+    try:
+        answer = subprocess.run(
+            [sys.executable, "-m", "streamfx.media.hardware"], capture_output=True, timeout=30, check=True
+        )
+        found: dict[str, bool] = json.loads(answer.stdout)
+        return found
+    except (subprocess.SubprocessError, ValueError):
+        return {}
+
+
+def _cpu_features() -> list[str]:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split())
+    except OSError:
+        return []
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "amx_bf16": "AMX bf16"}
+    return [label for flag, label in known.items() if flag in flags]

@@ -1,0 +1,113 @@
+"""``streamfx run``: one session with its display, its signals and its summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from streamfx.cli.display import make_display, print_summary
+from streamfx.config import RunConfig
+from streamfx.core.errors import StreamFXError, UsageError
+from streamfx.pipeline.session import Session
+
+_REFRESH = 0.25
+_STATS_EVERY = 1.0
+
+
+def run_session(config: RunConfig) -> None:
+    """Runs to the end and prints the summary. Raises ``StreamFXError``."""
+    settings = config.session_settings()
+    if config.stats_json is not None:
+        _check_stats_file(config.stats_json)
+    session = Session(settings)
+    error: StreamFXError | None = None
+    try:
+        asyncio.run(_run(session, config.stats_json))
+    except StreamFXError as failure:
+        error = failure
+    if session.info is not None:
+        print_summary(session)
+    if error is not None:
+        raise error
+
+
+async def _run(session: Session, stats_json: Path | None) -> None:
+    with _signals(session):
+        async with _beside(_report(session, stats_json)):
+            await session.run()
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Any) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _report(session: Session, stats_json: Path | None) -> None:
+    """Keeps the display and the statistics file up to date."""
+    written = 0.0
+    loop = asyncio.get_running_loop()
+    with make_display(session) as display:
+        try:
+            while True:
+                display.update()
+                if stats_json is not None and loop.time() - written >= _STATS_EVERY:
+                    written = loop.time()
+                    await asyncio.to_thread(_write_stats, stats_json, session.stats())
+                await asyncio.sleep(_REFRESH)
+        finally:
+            display.update()
+            if stats_json is not None:
+                _write_stats(stats_json, session.stats())
+
+
+def _write_stats(path: Path, stats: dict[str, Any]) -> None:
+    """Replaces the file in one go: a reader never sees half of it."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text(json.dumps(stats, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _check_stats_file(path: Path) -> None:
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written; choose a file in a folder that exists and that you may write to")
+
+
+@contextlib.contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the session in good order; a second one at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if asked:
+            task.cancel()
+        asked = True
+        session.stop()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, stop)
+    except NotImplementedError:  # Windows: KeyboardInterrupt cancels the task
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,154 @@
+"""Chooses how each block is rendered so that it meets its deadline: full → cheaper → smaller → not at all.
+
+Pure: every decision follows from the numbers handed in, so tests need no clock and no filter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to render. ``quality``: the filter's own level, 0 is full. ``scale``: share of its working size per side."""
+
+    name: str
+    quality: int
+    scale: float
+
+
+def build_ladder(quality_levels: int, min_scale: float) -> tuple[Rung, ...]:
+    """All ways to render with a filter, best first: its own cheaper levels, then smaller pictures."""
+    rungs = [Rung("full" if level == 0 else f"cheaper-{level}", level, 1.0) for level in range(quality_levels)]
+    lowest = quality_levels - 1
+    for percent in (71, 50, 35, 25):
+        if percent / 100 >= min_scale:
+            rungs.append(Rung(f"size-{percent}", lowest, percent / 100))
+    return tuple(rungs)
+
+
+@dataclass(slots=True)
+class Cost:
+    """Running mean and mean deviation of a duration in seconds, as TCP estimates its round trip (RFC 6298)."""
+
+    mean: float = 0.0
+    deviation: float = 0.0
+    samples: int = 0
+
+    def add(self, seconds: float) -> None:
+        if self.samples == 0:
+            self.mean, self.deviation = seconds, seconds / 4
+        else:
+            self.deviation += (abs(seconds - self.mean) - self.deviation) / 4
+            self.mean += (seconds - self.mean) / 8
+        self.samples += 1
+
+    @property
+    def bound(self) -> float:
+        """What nearly every block takes at most."""
+        return self.mean + 2 * self.deviation
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``rung`` to render the block with; None: leave it out, what was shown last is shown on.
+    ``moved_from``: the rung left with this decision, if any."""
+
+    rung: Rung | None
+    moved_from: Rung | None = None
+
+
+class Governor:
+    """Walks the ladder.
+
+    Down at once, as far as needed, when a block would miss its deadline or the filter would not keep up with
+    the frame rate. Up one rung at a time, after the better one has looked affordable with a quarter to spare for
+    ``up_after`` seconds; a climb that fails within 5 s doubles that wait (up to a minute). When even the
+    cheapest rung is too late, blocks are left out but for a probe every ``probe_every`` seconds.
+    """
+
+    _HEADROOM = 1.25
+    _QUALITY_STEP = 0.7
+    _LONGEST_WAIT = 60.0
+
+    def __init__(self, ladder: tuple[Rung, ...], up_after: float = 2.0, probe_every: float = 1.0) -> None:
+        if not ladder:
+            raise ValueError("the ladder needs a rung")
+        self._ladder = ladder
+        self._costs = [Cost() for _ in ladder]
+        self._index = 0
+        self._up_after = self._first_up_after = up_after
+        self._probe_every = probe_every
+        self._affordable_since: float | None = None
+        self._climbed_at = -1e9
+        self._probed_at = -1e9
+
+    @property
+    def rung(self) -> Rung:
+        """Where it stands."""
+        return self._ladder[self._index]
+
+    def measured(self, rung: Rung, seconds: float) -> None:
+        """Takes note of what a block cost at ``rung``, from hand-over to result."""
+        self._costs[self._ladder.index(rung)].add(seconds)
+
+    def predict(self, index: int) -> float:
+        """Seconds a block should take at rung ``index``; 0 while nothing is known.
+
+        An unmeasured rung is judged by the nearest measured one: work goes with the picture's area, and each
+        level of the filter's own is taken to save 30 %.
+        """
+        measured = [i for i, cost in enumerate(self._costs) if cost.samples]
+        if not measured:
+            return 0.0
+        nearest = min(measured, key=lambda i: abs(i - index))
+        here, there = self._ladder[index], self._ladder[nearest]
+        area = (here.scale / there.scale) ** 2
+        return self._costs[nearest].bound * area * self._QUALITY_STEP ** (here.quality - there.quality)
+
+    def decide(self, now: float, deadline: float, period: float) -> Decision:
+        """Decides for a block handed over at ``now`` and due at ``deadline`` (seconds of one clock), when the next
+        block follows ``period`` seconds later."""
+        room = deadline - now
+        before = self._index
+        fitting = [i for i in range(self._index, len(self._ladder)) if self.predict(i) <= min(room, period)]
+        self._index = fitting[0] if fitting else len(self._ladder) - 1
+        if self._index > before:
+            self._fell(now)
+            return Decision(self.rung, moved_from=self._ladder[before])
+        if not fitting and self.predict(self._index) > room:
+            if now - self._probed_at < self._probe_every:
+                return Decision(None)
+            self._probed_at = now
+            return Decision(self.rung)
+        if self._may_climb(now, min(room, period)):
+            self._index -= 1
+            return Decision(self.rung, moved_from=self._ladder[before])
+        return Decision(self.rung)
+
+    def _fell(self, now: float) -> None:
+        failed_climb = now - self._climbed_at < 5.0
+        self._up_after = min(self._LONGEST_WAIT, self._up_after * 2) if failed_climb else self._up_after
+        self._affordable_since = None
+
+    def _may_climb(self, now: float, limit: float) -> bool:
+        if self._index == 0 or self._expected_above() * self._HEADROOM > limit:
+            self._affordable_since = None
+            return False
+        if self._affordable_since is None:
+            self._affordable_since = now
+        if now - self._affordable_since < self._up_after:
+            return False
+        if now - self._climbed_at > self._LONGEST_WAIT:
+            self._up_after = self._first_up_after
+        self._climbed_at = now
+        self._affordable_since = None
+        # What the better rung cost when it was left says nothing of now: judge it anew.
+        self._costs[self._index - 1] = Cost()
+        return True
+
+    def _expected_above(self) -> float:
+        """The better rung's cost judged by the present one's, which is fresh."""
+        here, above = self._ladder[self._index], self._ladder[self._index - 1]
+        area = (above.scale / here.scale) ** 2
+        return self._costs[self._index].bound * area * self._QUALITY_STEP ** (above.quality - here.quality)

@@ -1,0 +1,128 @@
+"""The contract with plugin writers.
+
+A filter is a class with typed parameters and four methods. It knows nothing of sockets, asyncio,
+deadlines or processes: it gets a block of frames and returns a block of frames, as fast as it can.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+Lane = Literal["video", "audio"]
+
+
+class Params(BaseModel):
+    """Base of a filter's parameters.
+
+    Every field gets a default, bounds and a description: the command line's flags, the validation and
+    the web page's controls are made from them. Instances are immutable; a change is a new instance.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterInfo:
+    """What a filter takes and gives, read before it is set up.
+
+    ``block``: frames it wants per call. ``sizes``: (width, height) pairs it can work at, best first; empty
+    means any. The pipeline resizes to the nearest one and back again. ``quality_levels``: how many levels of
+    ``Block.quality`` it tells apart; 1 means it has no cheaper way of its own. ``min_scale``: the smallest
+    share of its working size, per side, at which its result is still worth showing; 1 forbids the pipeline
+    to shrink its input under pressure. ``lag``: frames by which its output is behind its input.
+    """
+
+    summary: str = ""
+    takes: Lane = "video"
+    gives: Lane = "video"
+    block: int = 1
+    sizes: tuple[tuple[int, int], ...] = ()
+    quality_levels: int = 1
+    min_scale: float = 0.5
+    lag: int = 0
+
+    def __post_init__(self) -> None:
+        if self.block < 1 or self.quality_levels < 1 or self.lag < 0 or not 0 < self.min_scale <= 1:
+            raise ValueError("FilterInfo needs block >= 1, quality_levels >= 1, lag >= 0 and 0 < min_scale <= 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What a filter is given, and what it returns.
+
+    ``video``: ``(F, H, W, 3) uint8`` RGB, or None. ``audio``: ``(2, N) float32`` in [-1, 1] at 48 kHz that
+    belongs to these frames, or None. ``pts``: seconds on the media timeline, one a frame. ``quality``: 0 is full;
+    each step up to ``FilterInfo.quality_levels - 1`` asks for a cheaper rendering.
+
+    The arrays given to a filter are valid only during the call, and read-only: copy what is to be kept.
+    """
+
+    video: NDArray[np.uint8] | None = None
+    audio: NDArray[np.float32] | None = None
+    pts: tuple[float, ...] = ()
+    quality: int = 0
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """The video, for filters that take video. Raises ``ValueError`` if there is none."""
+        if self.video is None:
+            raise ValueError("this block has no video")
+        return self.video
+
+    def with_video(self, video: NDArray[np.uint8]) -> Block:
+        """The same moment with other pictures: ``(F, H', W', 3) uint8`` RGB."""
+        return replace(self, video=video)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a filter is told at set-up. ``size``: (width, height) of the frames it will be given; under pressure
+    they come smaller, down to ``FilterInfo.min_scale`` of it or another of ``FilterInfo.sizes``.
+    ``fps``: nominal frames per second, 0 if unknown. ``threads``: CPU threads it should keep to."""
+
+    size: tuple[int, int]
+    fps: float = 0.0
+    threads: int = 1
+    logger: logging.Logger = field(default_factory=lambda: logging.getLogger("streamfx.filter"))
+
+
+P = TypeVar("P", bound=Params)
+
+
+class Filter(Generic[P]):
+    """A live filter. Subclass it as ``Filter[MyParams]``, give it a ``name`` and an ``info``, implement ``process``.
+
+    All methods are called from one thread of the worker process, one after the other, and may block.
+    An exception from ``process`` costs one block; the stream goes on.
+    """
+
+    name: ClassVar[str] = ""
+    info: ClassVar[FilterInfo] = FilterInfo()
+    params_type: ClassVar[type[Params]] = Params
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if isinstance(get_origin(base), type) and issubclass(get_origin(base), Filter):
+                (argument,) = get_args(base)
+                if isinstance(argument, type) and issubclass(argument, Params):
+                    cls.params_type = argument
+
+    def setup(self, context: Context, params: P) -> None:
+        """Loads weights and warms up; may take seconds. Called once, before the first ``process``."""
+
+    def process(self, block: Block, params: P) -> Block:
+        """Returns the filtered block: as many frames as it was given (any size), the same ``pts``."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """Forgets what was kept from earlier frames: scene cut, stream restart."""
+
+    def close(self) -> None:
+        """Frees everything. Called once."""

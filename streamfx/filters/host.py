@@ -1,0 +1,82 @@
+"""Holds one filter and runs blocks through it: the same in the worker process and in an inline thread."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfx.core.errors import FilterError
+from streamfx.filters.base import Block, Context, Filter, Params
+from streamfx.filters.registry import load
+from streamfx.filters.resize import resize_block, working_size
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSpec:
+    """Which filter, at what frame size. ``target``: ``module:Class``. ``size``: (width, height) of the frames going
+    in and coming out. ``fps``: nominal. ``threads``: CPU threads for it. ``params``: its parameters as JSON values."""
+
+    target: str
+    size: tuple[int, int]
+    fps: float
+    threads: int
+    params: dict[str, Any]
+
+
+class FilterHost:
+    """A filter, set up. Blocks go in and out at the frame size whatever size the filter works at."""
+
+    def __init__(self, spec: FilterSpec) -> None:
+        """Loads and sets up the filter; may take seconds. Raises ``FilterError`` with one sentence."""
+        self._spec = spec
+        kind = load(spec.target)
+        self._filter: Filter[Any] = kind()
+        self._info = kind.info
+        self._params: Params = kind.params_type.model_validate(spec.params)
+        context = Context(
+            size=working_size(spec.size, self._info.sizes, 1.0),
+            fps=spec.fps,
+            threads=spec.threads,
+            logger=logging.getLogger(f"streamfx.filter.{kind.name}"),
+        )
+        try:
+            self._filter.setup(context, self._params)
+        except Exception as error:
+            raise FilterError(f"filter {kind.name!r} cannot be set up: {type(error).__name__}: {error}") from error
+
+    def configure(self, params: dict[str, Any]) -> None:
+        """Takes other parameters from the next block on."""
+        self._params = type(self._params).model_validate(params)
+
+    def reset(self) -> None:
+        self._filter.reset()
+
+    def run(self, block: Block, scale: float) -> NDArray[np.uint8]:
+        """Filters a block at ``scale`` of the filter's working size, per side.
+
+        Returns ``(F, H, W, 3) uint8`` at the frame size. Raises ``FilterError`` naming the filter if it fails
+        or returns something else than was agreed; ``MemoryError`` passes through.
+        """
+        frames = block.frames
+        name = self._filter.name
+        small = resize_block(frames, working_size(self._spec.size, self._info.sizes, scale))
+        small.flags.writeable = False
+        try:
+            result = self._filter.process(replace(block, video=small), self._params).video
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise FilterError(f"filter {name!r} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.ndim != 4 or result.shape[3] != 3:
+            shape = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
+            raise FilterError(f"filter {name!r} returned {shape}; it must return uint8 frames of shape (F, H, W, 3)")
+        if len(result) != len(frames):
+            raise FilterError(f"filter {name!r} returned {len(result)} frames for {len(frames)}; it must keep their number")
+        return resize_block(result, self._spec.size)
+
+    def close(self) -> None:
+        self._filter.close()

@@ -1,0 +1,92 @@
+"""Finds filters: the entry points of group ``streamfx.filters``, or a class named ``module:Class``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from streamfx.core.errors import FilterError, UsageError
+from streamfx.filters.base import Filter, Params
+
+GROUP = "streamfx.filters"
+
+AnyFilter = type[Filter[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of the list of filters: either ``filter`` or ``error`` is set. ``target`` is ``module:Class``."""
+
+    name: str
+    target: str
+    filter: AnyFilter | None = None
+    error: str = ""
+
+
+def load(target: str) -> AnyFilter:
+    """Imports ``module:Class``. Raises ``FilterError`` with one sentence if that gives no usable filter."""
+    module_name, _, class_name = target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except Exception as error:
+        raise FilterError(f"filter {target} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Filter)):
+        raise FilterError(f"{target} is not a filter: it must be a subclass of streamfx.filters.Filter")
+    if not found.name or found.process is Filter.process:
+        raise FilterError(f"filter {target} is incomplete: it needs a name and a process method")
+    return found
+
+
+def target_of(name: str) -> str:
+    """Returns ``module:Class`` for a filter's name. Raises ``UsageError`` naming the nearest known one."""
+    if ":" in name:
+        return name
+    points = _points()
+    if name in points:
+        return points[name].value
+    known = sorted(points)
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+    raise UsageError(f"unknown filter {name!r}; {hint} (streamfx filters lists them)")
+
+
+def listing() -> list[Listed]:
+    """Every installed filter by name; a broken one comes with its error and hides no other."""
+    rows: list[Listed] = []
+    for name, point in sorted(_points().items()):
+        try:
+            rows.append(Listed(name, point.value, filter=load(point.value)))
+        except FilterError as error:
+            rows.append(Listed(name, point.value, error=str(error)))
+    return rows
+
+
+def parse_params(filter_type: AnyFilter, values: dict[str, Any], base: Params | None = None) -> Params:
+    """Validates ``values`` (strings from a command line included) over ``base`` or the defaults.
+
+    Raises ``UsageError``: one sentence with the parameter, what is wrong and what is allowed.
+    """
+    known = filter_type.params_type.model_fields
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}"
+            raise UsageError(f"filter {filter_type.name!r} has no parameter {key!r}; {hint}")
+    merged = (base.model_dump() if base else {}) | values
+    try:
+        return filter_type.params_type.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "parameters"
+        raise UsageError(
+            f"filter {filter_type.name!r}: {where} = {first['input']!r} is not possible: {first['msg'].lower()}"
+        ) from error
+
+
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

@@ -1,0 +1,84 @@
+"""What runs in the worker process: ``python -m streamfx.filters.worker_process``, started by ``filters.worker``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfx.core.errors import FilterError
+from streamfx.filters.base import Block
+from streamfx.filters.host import FilterHost, FilterSpec
+from streamfx.ipc.arena import Arena
+from streamfx.ipc.parent import Parent
+
+
+def main() -> int:
+    parent = Parent()
+    hello = parent.receive()
+    if hello is None:
+        return 0
+    _be_first_to_go()
+    arena = Arena.attach(hello["arena"])
+    spec = FilterSpec(hello["target"], tuple(hello["size"]), hello["fps"], hello["threads"], hello["params"])
+    _limit_threads(spec.threads)
+    try:
+        host = FilterHost(spec)
+    except FilterError as error:
+        parent.send(kind="broken", error=str(error))
+        return 1
+    parent.send(kind="ready")
+    try:
+        while (request := parent.receive()) is not None:
+            parent.send(kind="done", id=request["id"], **_serve(host, request, arena, spec.size))
+    except MemoryError:
+        # What is left of the heap is not to be trusted with more frames.
+        parent.send(kind="fatal", error=f"filter {spec.target} ran out of memory")
+        return 1
+    host.close()
+    return 0
+
+
+def _serve(host: FilterHost, request: dict[str, Any], arena: Arena, size: tuple[int, int]) -> dict[str, Any]:
+    """Runs one request; the pictures are read from the arena's first half and written to its second."""
+    if request["reset"]:
+        host.reset()
+    if "params" in request:
+        host.configure(request["params"])
+    pts = tuple(request["pts"])
+    frames, result = (_frames(arena, half, len(pts), size) for half in (0, 1))
+    block = Block(video=frames, pts=pts, quality=request["quality"])
+    started = time.perf_counter()
+    try:
+        np.copyto(result, host.run(block, request["scale"]))
+    except FilterError as error:
+        return {"error": str(error)}
+    return {"seconds": time.perf_counter() - started}
+
+
+def _frames(arena: Arena, half: int, count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    return arena.array(half * (arena.size // 2), (count, size[1], size[0], 3))
+
+
+def _be_first_to_go() -> None:
+    """Tells Linux to end this process, not the stream, when the machine runs out of memory."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def _limit_threads(threads: int) -> None:
+    """Keeps number crunchers to their share, so that decoding and encoding get theirs."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    import cv2  # after the variable above is set
+
+    cv2.setNumThreads(threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

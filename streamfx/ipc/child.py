@@ -1,0 +1,128 @@
+"""The stream's side of a child process: start it, talk to it in JSON lines, end it for certain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+_LINE_LIMIT = 1 << 20
+_STDERR_LINES = 30
+
+
+class Child:
+    """A running Python child. Messages are JSON objects, one a line, on its stdin and stdout; pixels never
+    travel here. What it prints to stderr is kept (the last lines) for the error report."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.name = name
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    @property
+    def last_words(self) -> str:
+        """The last line it printed to stderr, or an empty string."""
+        return self._stderr[-1] if self._stderr else ""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Sends without waiting. The caller bounds what is under way (one request, or one a free slot);
+        a child that has died takes nothing and raises nothing: ``receive`` tells."""
+        if not self._stdin.is_closing():
+            self._stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    async def receive(self) -> dict[str, Any] | None:
+        """The next message, or None when the child has closed its side (it is ending or dead)."""
+        try:
+            line = await self._stdout.readline()
+        except (ConnectionError, ValueError):
+            return None
+        if not line.endswith(b"\n"):
+            return None
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def end_input(self) -> None:
+        """Closes its stdin once all was sent, which asks it to finish and leave."""
+        self._stdin.close()
+
+    async def finish(self, timeout: float) -> int:
+        """Closes its stdin, waits ``timeout`` seconds, then kills it. Returns its exit status (negative: the signal)."""
+        self.end_input()
+        try:
+            async with asyncio.timeout(timeout):
+                while await self.receive() is not None:
+                    pass
+                return await self._process.wait()
+        except TimeoutError:
+            return await self.kill()
+
+    async def kill(self) -> int:
+        """Ends it now. Returns its exit status."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self._process.wait()
+
+    async def keep_stderr(self) -> None:
+        assert self._process.stderr is not None
+        with contextlib.suppress(ConnectionError):
+            while chunk := await self._process.stderr.readline():
+                text = chunk.decode(errors="replace").rstrip()
+                if text:
+                    self._stderr.append(text)
+                    logger.debug("child=%s pid=%d says=%r", self.name, self.pid, text)
+
+
+@contextlib.asynccontextmanager
+async def spawn(module: str, name: str) -> AsyncIterator[Child]:
+    """Runs ``python -m module`` for the length of the block; it is dead and reaped afterwards, on every path.
+
+    The child imports from the same places as we do, in a session of its own, so that Ctrl-C in the terminal
+    reaches us alone and we decide how it ends.
+    """
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=_LINE_LIMIT,
+        env=environment,
+        start_new_session=True,
+    )
+    child = Child(name, process)
+    listener = asyncio.create_task(child.keep_stderr(), name=f"stderr of {name}")
+    try:
+        yield child
+    finally:
+        # Shielded: a second cancellation must not leave a process behind.
+        await asyncio.shield(_bury(child, listener))
+
+
+async def _bury(child: Child, listener: asyncio.Task[None]) -> None:
+    await child.kill()
+    # A grandchild may hold the pipe open for ever: half a second is for the last words only.
+    await asyncio.wait([listener], timeout=0.5)
+    listener.cancel()
+    await asyncio.gather(listener, return_exceptions=True)

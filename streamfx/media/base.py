@@ -1,0 +1,207 @@
+"""What sources and sinks are, and which URL scheme leads to which."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import enum
+import importlib
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Protocol, TypeVar, cast
+
+from streamfx.core.clock import Clock
+from streamfx.core.errors import UsageError
+from streamfx.core.frames import Frame, Pixels, Samples
+from streamfx.media.url import MediaUrl
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What a source gives. ``size``: (width, height). ``fps``: nominal frames per second. ``audio``: whether there may
+    be sound. ``live``: frames come in real time, whether we are ready or not. ``duration``: seconds, if known."""
+
+    size: tuple[int, int]
+    fps: Fraction
+    audio: bool
+    live: bool
+    duration: float | None = None
+
+
+T = TypeVar("T")
+
+
+class Shared:
+    """Things that several sources of one program use together (a listening port): made for the first, closed
+    after the last."""
+
+    def __init__(self) -> None:
+        self._users: dict[Hashable, int] = {}
+        self._things: dict[Hashable, Any] = {}
+        self._lock = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def get(self, key: Hashable, make: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncIterator[T]:
+        """The thing called ``key``, made (and entered) if it is not there yet."""
+        async with self._lock:
+            if key not in self._things:
+                manager = make()
+                self._things[key] = manager, await manager.__aenter__()
+                self._users[key] = 0
+            self._users[key] += 1
+        try:
+            yield self._things[key][1]
+        finally:
+            async with self._lock:
+                self._users[key] -= 1
+                if self._users[key] == 0:
+                    manager, _ = self._things.pop(key)
+                    await manager.__aexit__(None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRequest:
+    """What the session wants of a source. ``size``: (width, height) to deliver, None for the source's own.
+    ``realtime``: pace by timestamps (a live output follows). ``on_state``: told in a few words how it goes.
+    ``shared``: what it may use together with other sources."""
+
+    clock: Clock
+    size: tuple[int, int] | None = None
+    realtime: bool = False
+    on_state: Callable[[str], None] = field(default=lambda text: None)
+    shared: Shared = field(default_factory=Shared)
+
+
+class Source(Protocol):
+    """Where frames come from: an async context manager (``SourceError`` if it cannot be opened)."""
+
+    @property
+    def info(self) -> MediaInfo:
+        """Known once open."""
+        ...
+
+    def frames(self) -> AsyncIterator[Frame]:
+        """Video and audio as they come, in decoding order; ends with the stream. Every video frame has the
+        size of ``info``; pauses (a publisher that left) are just that. Raises ``SourceError``."""
+        ...
+
+
+class SinkState(enum.StrEnum):
+    """How an output fares."""
+
+    CONNECTING = "connecting"
+    LIVE = "live"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """How outputs are encoded. Bitrates in bits per second; 0 chooses by picture size. ``gop_seconds``: seconds
+    between key frames."""
+
+    video_bitrate: int = 0
+    audio_bitrate: int = 128_000
+    preset: str = "veryfast"
+    gop_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """What is written to every output: (width, height), nominal frames per second, whether there is sound, whether
+    it comes in real time, and how it is encoded."""
+
+    size: tuple[int, int]
+    fps: Fraction
+    audio: bool
+    live: bool
+    encode: EncodeSettings
+
+
+class Sink(Protocol):
+    """Where frames go: an async context manager. Writing never waits; ``room`` does."""
+
+    name: str
+
+    @property
+    def state(self) -> SinkState: ...
+
+    @property
+    def error(self) -> str:
+        """Why it failed or is trying again; no secrets in it."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """JSON values: state, frames sent and dropped, bytes, reconnects."""
+        ...
+
+    async def run(self) -> None:
+        """Keeps the output going; to be run beside the stream and cancelled with it. Returns when it failed for good."""
+        ...
+
+    async def opened(self) -> None:
+        """Waits until it takes pictures, or has failed once."""
+        ...
+
+    async def room(self) -> None:
+        """Waits until a picture can be written without being dropped, or the output has failed."""
+        ...
+
+    def write_video(self, pixels: Pixels, pts: float) -> None:
+        """A picture of the agreed size at ``pts`` seconds. Dropped and counted if the output is not keeping up."""
+        ...
+
+    def write_audio(self, samples: Samples, start: int) -> None:
+        """48 kHz sound from sample index ``start`` on the same timeline."""
+        ...
+
+    async def finish(self, timeout: float) -> None:
+        """Writes out what was taken and closes, within ``timeout`` seconds."""
+        ...
+
+
+SourceFactory = Callable[[MediaUrl, SourceRequest], AbstractAsyncContextManager[Source]]
+SinkFactory = Callable[[MediaUrl, OutputFormat], Sink]
+
+_SOURCES = {
+    "file": "streamfx.media.files:open_file",
+    "testpattern": "streamfx.media.testpattern:open_pattern",
+    "rtmp": "streamfx.media.rtmp.source:open_rtmp",
+    "rtmps": "streamfx.media.rtmp.source:open_rtmp",
+}
+_SINKS = {
+    "file": "streamfx.media.output:file_output",
+    "rtmp": "streamfx.media.output:push_output",
+    "rtmps": "streamfx.media.output:push_output",
+}
+LIVE_SINKS = frozenset({"rtmp", "rtmps"})
+"""Schemes of outputs that take frames in real time only."""
+
+
+def open_source(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
+    """The source behind ``url``, to be entered. Raises ``UsageError`` for an unknown scheme or option."""
+    return cast(SourceFactory, _resolve(_SOURCES, url, "input"))(url, request)
+
+
+def make_sink(url: MediaUrl, output: OutputFormat) -> Sink:
+    """The sink behind ``url``. Raises ``UsageError`` for an unknown scheme or option."""
+    return cast(SinkFactory, _resolve(_SINKS, url, "output"))(url, output)
+
+
+def check_scheme(url: MediaUrl, *, output: bool) -> None:
+    """Raises ``UsageError`` unless something here reads (or writes) such URLs."""
+    table, role = (_SINKS, "output") if output else (_SOURCES, "input")
+    if url.scheme not in table:
+        near = difflib.get_close_matches(url.scheme, list(table), 1)
+        hint = f"did you mean {near[0]}://?" if near else f"use a file path, {', '.join(f'{s}://' for s in table)}"
+        raise UsageError(f"{url.scheme}:// is no known {role}; {hint}")
+
+
+def _resolve(table: dict[str, str], url: MediaUrl, role: str) -> object:
+    check_scheme(url, output=role == "output")
+    module, _, name = table[url.scheme].partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,143 @@
+"""Frames to a container: H.264 and AAC into a file or an RTMP connection. Runs in the output's own process."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.logging
+import numpy as np
+from av.container import OutputContainer
+from av.video.reformatter import Colorspace, ColorRange, Interpolation, VideoReformatter
+
+from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
+from streamfx.media.base import OutputFormat
+from streamfx.media.convert import colorspace_of
+
+_TICKS = 90_000
+"""Time base of video: whole ticks a frame at 24, 25, 30, 50, 60 and the NTSC rates."""
+
+_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
+"""H.273 code points for primaries, transfer and matrix: BT.709, or SMPTE 170M (the BT.601 of 525 lines)."""
+
+PLAYABLE_AFTER_CRASH = {
+    # Fragments while it is written, an ordinary file once it is finished. The delayed header knows of reordering and
+    # of the encoder's lead-in, without which picture and sound start 80 ms apart.
+    "mp4": {"movflags": "hybrid_fragmented+delay_moov"},
+    "mov": {"movflags": "hybrid_fragmented+delay_moov"},
+    "matroska": {"cluster_time_limit": "1000"},
+    "mpegts": {},
+    "flv": {},
+}
+"""Containers we write to files, with options that leave a playable file whatever happens."""
+
+
+def video_bitrate(size: tuple[int, int], fps: Fraction) -> int:
+    """Bits per second that make a clean picture with a fast encoder: 0.11 a pixel, from 0.5 to 9 Mbps."""
+    return int(min(9e6, max(5e5, 0.11 * size[0] * size[1] * float(fps))))
+
+
+class Encoder:
+    """An open container that takes pictures and sound.
+
+    ``place``: a path or URL; ``container``: FFmpeg's name of the format; ``push``: a live connection, which gets a
+    constant bitrate, no reordering and timestamps from 0, instead of constant quality.
+    Every method may block for as long as the other end does. Raises ``av.FFmpegError`` and ``OSError``.
+    """
+
+    def __init__(self, place: str, container: str, output: OutputFormat, push: bool) -> None:
+        av.logging.set_level(None)
+        options = dict(PLAYABLE_AFTER_CRASH.get(container, {}))
+        if push:
+            options = {"flvflags": "no_duration_filesize", "rw_timeout": "5000000"}
+        self._output = output
+        self._push = push
+        self._origin: float | None = None if output.live else 0.0
+        self._last_tick = -1
+        self._reformatter = VideoReformatter()
+        self._matrix = colorspace_of(output.size[1])
+        self._container: OutputContainer = av.open(place, "w", format=container, options=options)
+        self._video = self._add_video()
+        self._audio = self._add_audio() if output.audio else None
+        self._container.start_encoding()
+        self.bytes = 0
+
+    def _add_video(self) -> av.VideoStream:
+        output = self._output
+        gop = max(1, round(output.encode.gop_seconds * output.fps))
+        rate = output.encode.video_bitrate or video_bitrate(output.size, output.fps)
+        options: dict[str, str] = {"preset": output.encode.preset, "sc_threshold": "0"}
+        if self._push:
+            options |= {"tune": "zerolatency", "maxrate": str(rate), "bufsize": str(rate)}
+        elif not output.encode.video_bitrate:
+            options["crf"] = "20"
+        stream = self._container.add_stream("libx264", rate=output.fps, options=options)
+        assert isinstance(stream, av.VideoStream)
+        context = stream.codec_context
+        context.width, context.height = output.size
+        context.pix_fmt = "yuv420p"
+        context.time_base = Fraction(1, _TICKS)
+        context.gop_size = gop
+        if self._push or output.encode.video_bitrate:
+            context.bit_rate = rate
+        tag = _TAGS[self._matrix]
+        context.color_primaries = context.color_trc = context.colorspace = tag
+        context.color_range = 1
+        return stream
+
+    def _add_audio(self) -> av.AudioStream:
+        stream = self._container.add_stream("aac", rate=AUDIO_RATE, layout="stereo")
+        assert isinstance(stream, av.AudioStream)
+        stream.codec_context.bit_rate = self._output.encode.audio_bitrate
+        return stream
+
+    def prepare(self, pixels: Pixels, pts: float) -> av.VideoFrame | None:
+        """The picture in the encoder's format; ``pixels`` is free again afterwards. None if its time has passed."""
+        if self._origin is None:
+            self._origin = pts
+        tick = round((pts - self._origin) * _TICKS)
+        if tick <= self._last_tick:
+            return None
+        self._last_tick = tick
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_numpy_buffer(pixels, "rgb24"),
+            format="yuv420p",
+            src_colorspace=Colorspace.ITU709,
+            dst_colorspace=self._matrix,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=Interpolation.BILINEAR,
+        )
+        frame.pts, frame.time_base = tick, Fraction(1, _TICKS)
+        return frame
+
+    def write_video(self, frame: av.VideoFrame) -> None:
+        """Encodes and sends a prepared picture."""
+        self._mux(self._video.encode(frame))
+
+    def write_audio(self, samples: Samples, start: int) -> None:
+        """Encodes and sends ``(2, N) float32`` from sample index ``start`` on; what lies before the first picture of a
+        live stream is left out."""
+        if self._audio is None or self._origin is None:
+            return
+        start -= round(self._origin * AUDIO_RATE)
+        samples = samples[:, max(0, -start) :]
+        if samples.shape[1] == 0:
+            return
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", "stereo")
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_RATE, max(0, start), Fraction(1, AUDIO_RATE)
+        self._mux(self._audio.encode(frame))
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            self.bytes += packet.size
+            self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Writes out what the encoders still hold, and the trailer."""
+        self._mux(self._video.encode(None))
+        if self._audio is not None:
+            self._mux(self._audio.encode(None))
+        self._container.close()

@@ -1,0 +1,167 @@
+"""``file://`` and plain paths: any container FFmpeg reads, as fast as possible or paced by its timestamps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from streamfx.core.clock import Clock
+from streamfx.core.errors import SourceError, UsageError
+from streamfx.core.frames import AUDIO_RATE, AudioFrame, Frame, VideoFrame
+from streamfx.media.base import MediaInfo, Source, SourceRequest
+from streamfx.media.convert import AudioConverter, VideoConverter
+from streamfx.media.threaded import Outlet, threaded_source
+from streamfx.media.url import MediaUrl
+
+logger = logging.getLogger(__name__)
+
+
+def open_file(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
+    """A file. Options: ``realtime=1`` paces it by its timestamps, ``loop=1`` starts over at the end, for ever.
+
+    Raises ``UsageError`` if there is no such file; entering raises ``SourceError`` if it is no video.
+    """
+    url.allow(("realtime", "loop"))
+    realtime, loop = url.flag("realtime", request.realtime), url.flag("loop", False)
+    path = Path(url.path)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; check the file name")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a video file in it")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError(f"{path} is empty (0 bytes); it was probably never finished")
+
+    def produce(outlet: Outlet) -> None:
+        _FileReader(path, request, realtime).run(outlet, loop)
+
+    return threaded_source(produce, str(path))
+
+
+class _Pacer:
+    """Holds frames back until the wall clock has come to their timestamps."""
+
+    def __init__(self, clock: Clock, outlet: Outlet) -> None:
+        self._clock = clock
+        self._outlet = outlet
+        self._zero: float | None = None
+
+    def wait(self, pts: float) -> None:
+        if self._zero is None:
+            self._zero = self._clock.now() - pts
+        self._outlet.wait(self._zero + pts - self._clock.now())
+
+
+class _FileReader:
+    """Reads one file, in the source's thread."""
+
+    def __init__(self, path: Path, request: SourceRequest, realtime: bool) -> None:
+        self._path = path
+        self._clock = request.clock
+        self._realtime = realtime
+        self._video = VideoConverter(request.size)
+        self._audio = AudioConverter()
+        self._sequence = 0
+        self._broken_packets = 0
+
+    def run(self, outlet: Outlet, loop: bool) -> None:
+        pacer = _Pacer(self._clock, outlet)
+        shift = 0.0
+        announced = False
+        while True:
+            end = shift
+            with self._open() as container:
+                for frame, duration in self._decode(container, shift):
+                    if not announced and isinstance(frame, VideoFrame):
+                        outlet.announce(self._info(container, frame))
+                        announced = True
+                    if self._realtime:
+                        pacer.wait(frame.pts)
+                    if announced:
+                        outlet.send(self._stamped(frame))
+                    end = max(end, frame.pts + duration)
+            if not loop or end <= shift:
+                return
+            shift = end
+
+    def _stamped(self, frame: Frame) -> Frame:
+        now = self._clock.now()
+        if isinstance(frame, AudioFrame):
+            return AudioFrame(frame.samples, frame.pts, now)
+        self._sequence += 1
+        return VideoFrame(frame.pixels, frame.pts, now, self._sequence - 1)
+
+    def _open(self) -> InputContainer:
+        try:
+            container = av.open(str(self._path))
+        except PermissionError as error:
+            raise UsageError(f"{self._path} may not be read; check its permissions") from error
+        except (av.FFmpegError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise SourceError(
+                f"{self._path} is not a video that FFmpeg can read, or it is damaged ({reason.lower()}); "
+                "check that it plays, or write it anew"
+            ) from error
+        if not container.streams.video:
+            container.close()
+            raise SourceError(f"{self._path} has no video stream; give a file with a picture")
+        return container
+
+    def _info(self, container: InputContainer, first: VideoFrame) -> MediaInfo:
+        stream = container.streams.video[0]
+        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
+        duration = container.duration / av.time_base if container.duration else None
+        return MediaInfo(
+            size=first.size,
+            fps=min(max(Fraction(rate), Fraction(1)), Fraction(240)),
+            audio=bool(container.streams.audio),
+            live=self._realtime,
+            duration=duration,
+        )
+
+    def _decode(self, container: InputContainer, shift: float) -> Iterator[tuple[Frame, float]]:
+        """Frames with pts in seconds from ``shift`` on, each with its duration."""
+        video = container.streams.video[0]
+        audio = container.streams.audio[0] if container.streams.audio else None
+        video.thread_type = "AUTO"
+        chosen: list[Stream] = [video] if audio is None else [video, audio]
+        starts = [s.start_time * s.time_base for s in chosen if s.start_time is not None and s.time_base is not None]
+        origin = float(min(starts, default=0)) - shift
+        period = float(1 / (video.average_rate or video.guessed_rate or 30))
+        aspect = float(video.sample_aspect_ratio or 1)
+        for packet in self._packets(container, chosen):
+            for decoded in self._pictures_or_sound(packet):
+                if decoded.pts is None or decoded.time_base is None:
+                    continue
+                pts = float(decoded.pts * decoded.time_base) - origin
+                if isinstance(decoded, av.VideoFrame):
+                    yield VideoFrame(self._video.convert(decoded, aspect), pts, 0.0), period
+                elif isinstance(decoded, av.AudioFrame):
+                    for samples in self._audio.convert(decoded):
+                        yield AudioFrame(samples, pts, 0.0), samples.shape[1] / AUDIO_RATE
+                        pts += samples.shape[1] / AUDIO_RATE
+        if self._broken_packets:
+            logger.warning("file=%s damaged_packets=%d skipped", self._path, self._broken_packets)
+
+    def _packets(self, container: InputContainer, streams: list[Stream]) -> Iterator[Packet[Stream]]:
+        try:
+            yield from container.demux(streams)
+        except av.FFmpegError as error:
+            raise SourceError(
+                f"{self._path} is damaged and cannot be read to its end ({(error.strerror or 'unknown reason').lower()}); "
+                "what came before was used"
+            ) from error
+
+    def _pictures_or_sound(self, packet: Packet[Stream]) -> list[av.VideoFrame | av.AudioFrame]:
+        try:
+            return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame | av.AudioFrame)]
+        except av.FFmpegError:
+            self._broken_packets += 1
+            return []

@@ -1,0 +1,78 @@
+"""What runs in an output's process: ``python -m streamfx.media.output_process``, started by ``media.output``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from streamfx.core.errors import redact
+from streamfx.ipc.arena import Arena
+from streamfx.ipc.parent import Parent
+from streamfx.media.base import EncodeSettings, OutputFormat
+from streamfx.media.encoder import Encoder
+from streamfx.media.slots import SlotLayout
+
+
+def main() -> int:
+    parent = Parent()
+    hello = parent.receive()
+    if hello is None:
+        return 0
+    output = format_from_json(hello["output"])
+    arena = Arena.attach(hello["arena"])
+    try:
+        encoder = Encoder(hello["place"], hello["container"], output, hello["push"])
+        parent.send(kind="live")
+        _serve(parent, encoder, arena, SlotLayout(output.size))
+        encoder.finish()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        parent.send(kind="error", error=_sentence(error, hello["secrets"]), fatal=not hello["push"])
+        # Closing a container whose peer is gone can block for seconds; there is nothing left to save in it.
+        os._exit(1)
+    parent.send(kind="finished", bytes=encoder.bytes)
+    return 0
+
+
+def _serve(parent: Parent, encoder: Encoder, arena: Arena, layout: SlotLayout) -> None:
+    """Takes pictures and sound until the parent has no more. A slot is given back as soon as it was read."""
+    while (message := parent.receive()) is not None:
+        slot = message["slot"]
+        if message["kind"] == "video":
+            frame = encoder.prepare(layout.video(arena, slot), message["pts"])
+            parent.send(kind="free", lane="video", slot=slot)
+            if frame is not None:
+                encoder.write_video(frame)
+                parent.send(kind="sent", bytes=encoder.bytes)
+        else:
+            samples = np.array(layout.audio(arena, slot, message["samples"]))
+            parent.send(kind="free", lane="audio", slot=slot)
+            encoder.write_audio(samples, message["start"])
+
+
+def format_to_json(output: OutputFormat) -> dict[str, Any]:
+    return dataclasses.asdict(output) | {"fps": str(output.fps)}
+
+
+def format_from_json(values: dict[str, Any]) -> OutputFormat:
+    return OutputFormat(
+        size=(values["size"][0], values["size"][1]),
+        fps=Fraction(values["fps"]),
+        audio=values["audio"],
+        live=values["live"],
+        encode=EncodeSettings(**values["encode"]),
+    )
+
+
+def _sentence(error: Exception, secrets: list[str]) -> str:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return redact(reason, secrets)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""A place a stream comes from or goes to, as the user wrote it: a URL or a file path."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from streamfx.core.errors import UsageError, redact
+
+_SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]+)://")
+_TRUE = {"1", "true", "yes", "on", ""}
+_FALSE = {"0", "false", "no", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaUrl:
+    """``raw`` is what the user wrote, secrets included: never show it, show ``str(url)``."""
+
+    raw: str = field(repr=False)
+    scheme: str
+    host: str = ""
+    port: int | None = None
+    path: str = field(default="", repr=False)
+    options: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, raw: str) -> MediaUrl:
+        """Reads a URL; what has no scheme is a file path. Raises ``UsageError``."""
+        match = _SCHEME.match(raw)
+        if match is None or match[1].lower() == "file":
+            path, _, query = raw[len(match[0]) if match else 0 :].partition("?")
+            path = unquote(path) if match else path
+            if not path:
+                raise UsageError("an empty file name was given; write a path or a URL")
+            return cls(raw, "file", path=path, options=dict(parse_qsl(query, keep_blank_values=True)))
+        try:
+            parts = urlsplit(raw)
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"{redact(raw)} is not a valid URL: {redact(str(error)).lower()}") from error
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        return cls(raw, match[1].lower(), parts.hostname or "", port, parts.path, options)
+
+    def __str__(self) -> str:
+        return self.path if self.scheme == "file" else redact(self.raw)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that must not be shown: the whole URL and its last path part, where that is a stream key."""
+        if self.scheme not in {"rtmp", "rtmps"}:
+            return ()
+        key = self.path.rpartition("/")[2]
+        return (self.raw, key) if len(key) > 3 else (self.raw,)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A yes/no option: ``?name=1``. Raises ``UsageError``."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise UsageError(f"{self}: option {name} is {text!r}; write {name}=1 or {name}=0")
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        """A number option within bounds. Raises ``UsageError``."""
+        text = self.options.get(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise UsageError(f"{self}: option {name} is {text!r}; it must be a number from {low:g} to {high:g}")
+        return value
+
+    def allow(self, known: Iterable[str]) -> None:
+        """Raises ``UsageError`` for an option that is not among ``known``."""
+        names = list(known)
+        for option in self.options:
+            if option not in names:
+                near = difflib.get_close_matches(option, names, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+                raise UsageError(f"{self}: unknown option {option!r}; {hint}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``"1280x720"`` → (1280, 720). Raises ``UsageError`` unless both are even and from 16 to 8192."""
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
+    size = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(16 <= side <= 8192 and side % 2 == 0 for side in size):
+        raise UsageError(f"size {text!r} is not possible; write WIDTHxHEIGHT, both even and from 16 to 8192, as 1280x720")
+    return size
