@@ -54,9 +54,15 @@ class RunConfig(_Strict):
     fps: float | None = Field(None, gt=0, le=240, description="frames per second of the output; none: the source's")
     size: str | None = Field(None, description="WIDTHxHEIGHT of the output; none: the source's")
     budget_ms: float = Field(250, ge=10, le=60_000, description="what a frame's rendering may take, capture to output")
-    hold_ms: float = Field(1000, ge=0, le=600_000, description="how long the last good output may stand in for new ones")
-    slate_after_ms: float = Field(3000, ge=100, le=600_000, description="time without a source until the slate is shown")
-    fallback: Literal["source", "hold"] = Field("source", description="after hold_ms: the source, or the last output on")
+    hold_ms: float = Field(
+        1000, ge=0, le=600_000, description="how long the last good output may stand in for new ones"
+    )
+    slate_after_ms: float = Field(
+        3000, ge=100, le=600_000, description="time without a source until the slate is shown"
+    )
+    fallback: Literal["source", "hold"] = Field(
+        "source", description="after hold_ms: the source, or the last output on"
+    )
     encode: EncodeConfig = Field(default_factory=EncodeConfig)
     overwrite: bool = Field(False, description="replace output files that exist")
     stats_json: Path | None = Field(None, description="file that gets the statistics, every second and at the end")
@@ -123,7 +129,9 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path} is not valid YAML{line}: {getattr(error, 'problem', None) or 'unreadable'}") from error
+        raise ConfigError(
+            f"{path} is not valid YAML{line}: {getattr(error, 'problem', None) or 'unreadable'}"
+        ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):

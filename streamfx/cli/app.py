@@ -29,7 +29,9 @@ _OUTPUTS = "Files (.mp4 .mkv .mov .ts .flv) and [b]rtmp(s)://HOST/APP/KEY[/b], a
 def run(
     input: Annotated[str | None, typer.Argument(help=_INPUT, show_default=False)] = None,
     outputs: Annotated[list[str] | None, typer.Argument(help=_OUTPUTS, show_default=False)] = None,
-    filter: Annotated[str | None, typer.Option("--filter", "-f", help="Filter; [b]streamfx filters[/b] lists them.")] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", "-f", help="Filter; [b]streamfx filters[/b] lists them.")
+    ] = None,
     set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of the output. Default: the source's.")] = None,
@@ -38,7 +40,8 @@ def run(
         float | None, typer.Option(help="Milliseconds from capture to output a rendering may take. Default: 250.")
     ] = None,
     fallback: Annotated[
-        str | None, typer.Option(help="When the filter is away: show the [b]source[/b], or [b]hold[/b] the last output.")
+        str | None,
+        typer.Option(help="When the filter is away: show the [b]source[/b], or [b]hold[/b] the last output."),
     ] = None,
     inline: Annotated[
         bool | None, typer.Option("--inline", help="Run the filter in this process, for debugging.", show_default=False)
@@ -104,7 +107,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def top(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None: ...
 
 

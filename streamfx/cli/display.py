@@ -44,7 +44,9 @@ class _LineDisplay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def update(self) -> None:
@@ -85,7 +87,9 @@ class _TerminalDisplay:
         self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.stop()
 
     def update(self) -> None:
@@ -153,10 +157,14 @@ def print_summary(session: Session) -> None:
     fates = ("late", "reused", "dropped", "source_shown", "slate_shown")
     table.add_row("of these", ", ".join(f"{count(name, 0)} {name.replace('_', ' ')}" for name in fates))
     latency = stats["latency"]
-    table.add_row("latency", f"p50 {latency['p50_ms']:.1f} ms, p95 {latency['p95_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms")
+    table.add_row(
+        "latency", f"p50 {latency['p50_ms']:.1f} ms, p95 {latency['p95_ms']:.1f} ms, p99 {latency['p99_ms']:.1f} ms"
+    )
     for name, stage in stats["stages"].items():
         if name == "filter":
-            table.add_row("filter", f"{stats['filter']}: p50 {stage['p50_ms']:.1f} ms, p99 {stage['p99_ms']:.1f} ms a block")
+            table.add_row(
+                "filter", f"{stats['filter']}: p50 {stage['p50_ms']:.1f} ms, p99 {stage['p99_ms']:.1f} ms a block"
+            )
     for output in stats["outputs"]:
         text = Text(output["output"], style="bold")
         text.append(f"  {output['sent']} frames, {output['bytes'] / 1e6:.1f} MB", style="default")

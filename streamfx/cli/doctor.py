@@ -22,7 +22,10 @@ from streamfx.media.hardware import ENCODERS
 OK, MISSING, BAD = "[green]ok[/green]", "[yellow]–[/yellow]", "[red]missing[/red]"
 
 _OPTIONAL = {
-    "torch": ("diffusion models", "pip install -c constraints-cpu.txt torch   (with an NVIDIA GPU: pip install 'streamfx[gpu]')"),
+    "torch": (
+        "diffusion models",
+        "pip install -c constraints-cpu.txt torch   (with an NVIDIA GPU: pip install 'streamfx[gpu]')",
+    ),
     "triton": ("GPU kernels", "pip install 'streamfx[gpu]'"),
     "tensorrt_rtx": ("TensorRT engines", "pip install 'streamfx[tensorrt]'"),
     "onnx": ("model export", "pip install 'streamfx[tensorrt]'"),
@@ -44,22 +47,26 @@ def show_doctor() -> int:
         "optional packages": package_rows(),
     }
     for title, rows in sections.items():
-        table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 1))
+        table = Table(
+            title=title, title_justify="left", title_style="bold", show_header=False, box=None, padding=(0, 2, 0, 1)
+        )
         for row in rows:
             table.add_row(*row)
         console.print()
         console.print(table)
     essential = all(encoders.get(name) for name in ("libx264", "aac"))
     if not essential:
-        console.print("\n[red]H.264 or AAC encoding does not work; reinstall FFmpeg's binding: pip install --force-reinstall av[/red]")
+        console.print(
+            "\n[red]H.264 or AAC encoding does not work; reinstall FFmpeg's binding: pip install --force-reinstall av[/red]"
+        )
     return 0 if essential else 1
 
 
 def machine_rows() -> Iterator[Row]:
     threads = os.cpu_count() or 1
     yield OK, "CPU", f"{threads} threads; {', '.join(_cpu_features()) or 'no vector extensions found'}"
-    if Path("/dev/shm").is_dir():  # noqa: S108
-        free = shutil.disk_usage("/dev/shm").free / 2**20  # noqa: S108
+    if Path("/dev/shm").is_dir():
+        free = shutil.disk_usage("/dev/shm").free / 2**20
         hint = "" if free > 128 else "; little: in a container, start it with --shm-size=512m"
         yield (OK if free > 128 else MISSING), "shared memory", f"{free:.0f} MB free{hint}"
     gpu = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None

@@ -36,7 +36,9 @@ def show_filter(name: str) -> None:
     for column in ("parameter", "default", "allowed", "what it does"):
         table.add_column(column)
     for field, schema in _properties(kind).items():
-        table.add_row(f"[bold]{field}[/bold]", str(schema.get("default", "")), _allowed(schema), schema.get("description", ""))
+        table.add_row(
+            f"[bold]{field}[/bold]", str(schema.get("default", "")), _allowed(schema), schema.get("description", "")
+        )
     console.print(table if table.row_count else "It has no parameters.")
 
 
@@ -68,4 +70,6 @@ def _allowed(schema: dict[str, Any]) -> str:
     if low is not None or high is not None:
         return f"{'' if low is None else low} … {'' if high is None else high}".strip()
     kind = str(schema.get("type", ""))
-    return {"boolean": "true, false", "integer": "a whole number", "number": "a number", "string": "text"}.get(kind, kind)
+    return {"boolean": "true, false", "integer": "a whole number", "number": "a number", "string": "text"}.get(
+        kind, kind
+    )

@@ -18,7 +18,7 @@ class Backoff:
         self._first = first
         self._longest = longest
         self._jitter = jitter
-        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, protects nothing
+        self._rng = rng or random.Random()
         self._nominal = first
         self.attempts = 0
 

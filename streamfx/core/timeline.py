@@ -34,7 +34,7 @@ class Timeline:
     timestamps jump (a publisher came back, a file looped, a clock was set) or when all of the last
     ``patience`` seconds came later than they should by ``tolerance`` (a stall that was never made up): the
     next frame then continues where the wall clock says the stream is. A clock that merely drifts is followed.
-    Anchors lie on the grid of ``fps``, so that frames keep falling on output slots.
+    The first picture after an anchor is put on the grid of ``fps``, so that pictures keep falling on output slots.
     """
 
     _JUMP_BACK = 0.5
@@ -49,10 +49,11 @@ class Timeline:
         self._lags = SlidingExtreme(patience)
         self._anchored_at = 0.0
         self._last: dict[str, float] = {}
+        self._on_grid = False
         self.anchors = 0
 
     def map(self, pts: float, captured_at: float, lane: str = "video") -> float:
-        """Media time in seconds of what carries ``pts`` (source seconds) and came at ``captured_at`` (clock seconds)."""
+        """Media time in seconds of what carries ``pts`` (source seconds) and came at ``captured_at`` (clock)."""
         if self._offset is None:
             self._anchor(pts, captured_at, media=0.0)
             self._lag = captured_at
@@ -60,6 +61,9 @@ class Timeline:
             self._anchor(pts, captured_at, media=captured_at - self._lag)
         self._last[lane] = pts
         assert self._offset is not None
+        if lane == "video" and not self._on_grid:
+            self._offset = math.ceil((pts + self._offset) * self._fps - 1e-6) / self._fps - pts
+            self._on_grid = True
         media = pts + self._offset
         self._lags.add(captured_at, captured_at - media)
         self._follow(pts, captured_at)
@@ -86,8 +90,8 @@ class Timeline:
             self._lag += (least - self._lag) * (1.0 if least < self._lag else 0.01)
 
     def _anchor(self, pts: float, captured_at: float, media: float) -> None:
-        slots = math.ceil(media * self._fps - 1e-6)
-        self._offset = slots / self._fps - pts
+        self._offset = media - pts
+        self._on_grid = False
         self._anchored_at = captured_at
         self._lags.clear()
         self._last.clear()

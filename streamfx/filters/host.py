@@ -75,7 +75,9 @@ class FilterHost:
             shape = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
             raise FilterError(f"filter {name!r} returned {shape}; it must return uint8 frames of shape (F, H, W, 3)")
         if len(result) != len(frames):
-            raise FilterError(f"filter {name!r} returned {len(result)} frames for {len(frames)}; it must keep their number")
+            raise FilterError(
+                f"filter {name!r} returned {len(result)} frames for {len(frames)}; it must keep their number"
+            )
         return resize_block(result, self._spec.size)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from streamfx.core.errors import StreamFXError
 
-_RAM_DISK = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
+_RAM_DISK = Path("/dev/shm")
 
 
 class Arena:

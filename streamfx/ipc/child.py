@@ -66,7 +66,7 @@ class Child:
         self._stdin.close()
 
     async def finish(self, timeout: float) -> int:
-        """Closes its stdin, waits ``timeout`` seconds, then kills it. Returns its exit status (negative: the signal)."""
+        """Closes its stdin, waits ``timeout`` seconds, then kills it. Returns its exit status (a signal: negative)."""
         self.end_input()
         try:
             async with asyncio.timeout(timeout):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
-from av.video.reformatter import Colorspace, ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +9,7 @@ import av
 import av.logging
 import numpy as np
 from av.container import OutputContainer
-from av.video.reformatter import Colorspace, ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
 from streamfx.media.base import OutputFormat

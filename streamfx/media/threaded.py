@@ -84,7 +84,9 @@ async def threaded_source(produce: Callable[[Outlet], None], name: str) -> Async
             async with asyncio.timeout(_OPEN_TIMEOUT):
                 info = await announced
         except TimeoutError:
-            raise SourceError(f"{name} gave no picture within {_OPEN_TIMEOUT:.0f} s; check that it can be read") from None
+            raise SourceError(
+                f"{name} gave no picture within {_OPEN_TIMEOUT:.0f} s; check that it can be read"
+            ) from None
         yield ThreadedSource(info, outlet, bridge)
     finally:
         bridge.close()

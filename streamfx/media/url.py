@@ -92,5 +92,7 @@ def parse_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
     size = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(16 <= side <= 8192 and side % 2 == 0 for side in size):
-        raise UsageError(f"size {text!r} is not possible; write WIDTHxHEIGHT, both even and from 16 to 8192, as 1280x720")
+        raise UsageError(
+            f"size {text!r} is not possible; write WIDTHxHEIGHT, both even and from 16 to 8192, as 1280x720"
+        )
     return size

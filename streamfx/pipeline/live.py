@@ -102,9 +102,11 @@ class LiveFlow:
     async def _ingest(self, source: Source) -> None:
         anchors = 0
         async for frame in source.frames():
-            if anchors == 0 and self._clock.now() - frame.captured_at > _STALE:
-                continue  # it waited while the outputs were opened: to begin with it would be to begin behind
             lane = "video" if isinstance(frame, VideoFrame) else "audio"
+            if anchors == 0 and (lane == "audio" or self._clock.now() - frame.captured_at > _STALE):
+                # The stream begins with a picture, and not with one that waited while the outputs were opened:
+                # that would be to begin behind.
+                continue
             media = self._timeline.map(frame.pts, frame.captured_at, lane)
             if self._timeline.anchors != anchors:
                 anchors = self._timeline.anchors
@@ -218,9 +220,7 @@ class LiveFlow:
         media = float(slot / self._fps)
         reach = media + self._period / 2
         rendered, source = self._rendered.newest_at(reach), self._sources.newest_at(reach)
-        shown = self._gate.choose(
-            media, rendered.media if rendered else None, source.media if source else None
-        )
+        shown = self._gate.choose(media, rendered.media if rendered else None, source.media if source else None)
         if shown is Shown.SLATE:
             pixels = self._slate_at(media)
         else:

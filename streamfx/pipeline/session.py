@@ -15,7 +15,7 @@ from streamfx.core.errors import SinkError, StreamFXError, UsageError
 from streamfx.core.stats import SessionStats
 from streamfx.filters.host import FilterSpec
 from streamfx.filters.registry import parse_params
-from streamfx.filters.worker import FilterRunner, InlineFilter, WorkerFilter
+from streamfx.filters.worker import InlineFilter, WorkerFilter
 from streamfx.media.base import (
     LIVE_SINKS,
     MediaInfo,
@@ -57,8 +57,8 @@ class SessionState(enum.StrEnum):
 class Session:
     """One live stream (or one file). ``await run()`` once; ``stop()`` and ``set_params()`` at any time, from the loop.
 
-    ``on_event`` is told ("source" | "filter" | "output" | "state", text) as things happen; no secrets in it. ``shared``: of the program, when it
-    runs several sessions that listen on one port.
+    ``on_event`` is told ("source" | "filter" | "output" | "state", text) as things happen; no secrets in it.
+    ``shared``: of the program, when it runs several sessions that listen on one port.
     """
 
     def __init__(
@@ -299,5 +299,3 @@ def _first(group: BaseExceptionGroup[StreamFXError]) -> StreamFXError:
         error = error.exceptions[0]
     assert isinstance(error, StreamFXError)
     return error
-
-

@@ -9,7 +9,6 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,43 +18,9 @@ from streamfx.media.rtmp.client import RtmpPlayer
 from streamfx.media.rtmp.connection import FlvTag
 from streamfx.media.rtmp.flv import parse_audio, parse_video
 from streamfx.media.rtmp.server import Publisher, RtmpLimits, RtmpServer
+from tests.integration.programs import ffmpeg, needs_ffmpeg, needs_nginx, program
 
 pytestmark = pytest.mark.integration
-
-FFMPEG = shutil.which("ffmpeg")
-NGINX = shutil.which("nginx")
-NGINX_RTMP = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
-needs_ffmpeg = pytest.mark.skipif(FFMPEG is None, reason="ffmpeg is not installed")
-needs_nginx = pytest.mark.skipif(
-    FFMPEG is None or NGINX is None or not NGINX_RTMP.exists(), reason="nginx with its RTMP module is not installed"
-)
-
-
-@contextlib.asynccontextmanager
-async def program(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Runs a program for the length of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-def ffmpeg(
-    url: str, seconds: float = 60, *, realtime: bool = True, offset: float = 0
-) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
-    pace = ["-re"] if realtime else []
-    return program(
-        FFMPEG or "", "-hide_banner", "-loglevel", "error",
-        *pace, "-f", "lavfi", "-i", "testsrc=size=320x240:rate=30",
-        *pace, "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-        "-t", str(seconds), "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "30",
-        "-pix_fmt", "yuv420p", "-c:a", "aac", "-output_ts_offset", str(offset), "-f", "flv", url,
-    )  # fmt: skip
 
 
 class Recorder:
@@ -202,40 +167,6 @@ async def test_ffmpeg_publishes_over_tls(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="plays none"):
             async with RtmpPlayer(f"rtmps://127.0.0.1:{server.port}/live/key", ssl=trust):
                 pass
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@pytest.fixture
-async def nginx(tmp_path: Path) -> AsyncIterator[int]:
-    """nginx-rtmp on a port of its own, in one process."""
-    port = free_port()
-    config = tmp_path / "nginx.conf"
-    config.write_text(
-        f"""
-        load_module {NGINX_RTMP};
-        daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;
-        events {{}}
-        rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; idle_streams off; }} }} }}
-        """
-    )
-    async with program(NGINX or "", "-p", str(tmp_path), "-c", str(config), "-e", str(tmp_path / "error.log")):
-        async with asyncio.timeout(10):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except ConnectionRefusedError:
-                    await asyncio.sleep(0.05)
-                    continue
-                writer.close()
-                await writer.wait_closed()
-                break
-        yield port
 
 
 @needs_nginx

@@ -33,7 +33,8 @@ _FRAMES_AHEAD = 16
 
 def open_rtmp(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
     """An RTMP source. Options: ``listen=1`` serves, and waits for a publisher with this path and key (empty host:
-    loopback); ``grace=SECONDS`` ends the stream when nobody has sent anything for so long (listening: never; pulling: 60).
+    loopback); ``grace=SECONDS`` ends the stream when nobody has sent anything for so long (listening: never;
+    pulling: 60).
 
     Raises ``UsageError``; entering raises ``SourceError``.
     """
@@ -196,7 +197,9 @@ class RtmpSource:
             for frame in await loop.run_in_executor(self._thread, self._decoder.decode, item):
                 if not self._info.done():
                     self._learn(frame)
-                await self._frames.put(frame)
+                # Until the stream is known nobody reads, and a queue full of sound would keep the picture out.
+                if self._info.done():
+                    await self._frames.put(frame)
         await self._frames.put(None)
 
     def _learn(self, frame: Frame) -> None:

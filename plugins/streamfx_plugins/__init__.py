@@ -1,0 +1,1 @@
+"""Filters that ship with streamfx, registered as any third party's would be."""
