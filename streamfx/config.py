@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from streamfx.core.errors import ConfigError, UsageError
 from streamfx.core.playout import GatePolicy
@@ -51,7 +51,7 @@ class RunConfig(_Strict):
     input: str = Field("", description="file or URL the stream comes from")
     outputs: list[str] = Field(default_factory=list, description="files and URLs it goes to")
     filter: FilterConfig | None = Field(None, description="none: frames are passed on as they are")
-    fps: float | None = Field(None, gt=0, le=240, description="frames per second of the output; none: the source's")
+    fps: float | None = Field(None, ge=1, le=240, description="frames per second of the output; none: the source's")
     size: str | None = Field(None, description="WIDTHxHEIGHT of the output; none: the source's")
     budget_ms: float = Field(250, ge=10, le=60_000, description="what a frame's rendering may take, capture to output")
     hold_ms: float = Field(
@@ -66,6 +66,15 @@ class RunConfig(_Strict):
     encode: EncodeConfig = Field(default_factory=EncodeConfig)
     overwrite: bool = Field(False, description="replace output files that exist")
     stats_json: Path | None = Field(None, description="file that gets the statistics, every second and at the end")
+
+    _substituted: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def without_secrets(self, text: str) -> str:
+        """``text`` with ``${NAME}`` in place of what came from the environment."""
+        for name, value in self._substituted.items():
+            if len(value) > 3:
+                text = text.replace(value, f"${{{name}}}")
+        return text
 
     def session_settings(self) -> SessionSettings:
         """What the pipeline needs of it. Raises ``UsageError``."""
@@ -109,19 +118,23 @@ def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mappin
     one, the nearest known.
     """
     values = _read(path) if path is not None else {}
-    merged = _substitute(_overlay(values, flags), environment)
+    used: dict[str, str] = {}
+    merged = _substitute(_overlay(values, flags), environment, used)
     _refuse_unknown(merged, RunConfig, "")
     try:
-        return RunConfig.model_validate(merged)
+        config = RunConfig.model_validate(merged)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path or 'options'}: {where}: {first['msg'].lower()}") from error
+        raise ConfigError(f"{path or 'options'}: {where}: {_lower_first(first['msg'])}") from error
+    config._substituted.update(used)
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _refuse_circles(values, ())
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist; check the file name, or see the ready ones in configs/") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -132,12 +145,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is not valid YAML{line}: {getattr(error, 'problem', None) or 'unreadable'}"
         ) from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        # What the YAML library lets through: impossible dates and tags, and nesting without end.
+        raise ConfigError(
+            f"{path} holds a value that cannot be read ({type(error).__name__}); put it in quotes"
+        ) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at its top level")
     if isinstance(values.get("filter"), str):
         values["filter"] = {"name": values["filter"]}
+    if isinstance(values.get("outputs"), str):
+        values["outputs"] = [values["outputs"]]
     return values
 
 
@@ -155,17 +175,28 @@ def _overlay(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _substitute(value: Any, environment: Mapping[str, str]) -> Any:
+def _refuse_circles(value: Any, above: tuple[int, ...]) -> None:
+    """Raises ``RecursionError`` for a YAML anchor that holds itself."""
+    if isinstance(value, dict | list):
+        if id(value) in above:
+            raise RecursionError
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_circles(item, (*above, id(value)))
+
+
+def _substitute(value: Any, environment: Mapping[str, str], used: dict[str, str]) -> Any:
+    """Replaces ``${NAME}`` in every text, and notes in ``used`` what it took."""
     if isinstance(value, dict):
-        return {key: _substitute(item, environment) for key, item in value.items()}
+        return {key: _substitute(item, environment, used) for key, item in value.items()}
     if isinstance(value, list):
-        return [_substitute(item, environment) for item in value]
+        return [_substitute(item, environment, used) for item in value]
     if not isinstance(value, str):
         return value
 
     def look_up(match: re.Match[str]) -> str:
         if not environment.get(match[1]):
             raise ConfigError(f"the environment variable {match[1]} is not set; export {match[1]}=... first")
+        used[match[1]] = environment[match[1]]
         return environment[match[1]]
 
     return _VARIABLE.sub(look_up, value)
@@ -182,6 +213,10 @@ def _refuse_unknown(values: Any, model: type[BaseModel], prefix: str) -> None:
             raise ConfigError(f"unknown key {prefix + str(key)!r}; {hint}")
         if not prefix and key in _SECTIONS:
             _refuse_unknown(value, _SECTIONS[key], f"{key}.")
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _rate(fps: float) -> Fraction:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from streamfx import __version__
-from streamfx.core.errors import StreamFXError, UsageError
+from streamfx.core.errors import StreamFXError, UsageError, redact
 
 app = typer.Typer(
     name="streamfx",
@@ -21,7 +21,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_INPUT = "A file, [b]testpattern://[/b], [b]rtmp(s)://HOST/APP/KEY[/b] to pull, or rtmp://HOST:PORT/APP/KEY?listen=1 to be pushed to."
+_INPUT = (
+    "A file, [b]testpattern://[/b], [b]rtmp(s)://HOST/APP/KEY[/b] to pull, "
+    "or rtmp://HOST:PORT/APP/KEY?listen=1 to be pushed to."
+)
 _OUTPUTS = "Files (.mp4 .mkv .mov .ts .flv) and [b]rtmp(s)://HOST/APP/KEY[/b], as many as you like."
 
 
@@ -135,8 +138,17 @@ def main() -> int:
     try:
         app(standalone_mode=True)
     except StreamFXError as error:
-        typer.secho(f"streamfx: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(f"streamfx: {' '.join(str(error).split())}", err=True, fg=typer.colors.RED)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        logging.getLogger(__name__).debug("internal error", exc_info=True)
+        text = redact(" ".join(f"{type(error).__name__}: {error}".split()))
+        typer.secho(
+            f"streamfx: internal error: {text}; please report it with the output of --log-level debug",
+            err=True,
+            fg=typer.colors.RED,
+        )
+        return 1
     return 0

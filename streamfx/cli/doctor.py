@@ -57,7 +57,8 @@ def show_doctor() -> int:
     essential = all(encoders.get(name) for name in ("libx264", "aac"))
     if not essential:
         console.print(
-            "\n[red]H.264 or AAC encoding does not work; reinstall FFmpeg's binding: pip install --force-reinstall av[/red]"
+            "\n[red]H.264 or AAC encoding does not work; reinstall FFmpeg's binding: "
+            "pip install --force-reinstall av[/red]"
         )
     return 0 if essential else 1
 

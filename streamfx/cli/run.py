@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from streamfx.cli.display import make_display, print_summary
 from streamfx.config import RunConfig
 from streamfx.core.errors import StreamFXError, UsageError
+from streamfx.media.url import MediaUrl
 from streamfx.pipeline.session import Session
+
+logger = logging.getLogger(__name__)
 
 _REFRESH = 0.25
 _STATS_EVERY = 1.0
@@ -22,19 +26,22 @@ _STATS_EVERY = 1.0
 
 def run_session(config: RunConfig) -> None:
     """Runs to the end and prints the summary. Raises ``StreamFXError``."""
+    try:
+        _run_to_the_end(config)
+    except StreamFXError as error:
+        raise type(error)(config.without_secrets(str(error))) from error
+
+
+def _run_to_the_end(config: RunConfig) -> None:
     settings = config.session_settings()
     if config.stats_json is not None:
-        _check_stats_file(config.stats_json)
+        _check_stats_file(config.stats_json, (settings.source, *settings.outputs))
     session = Session(settings)
-    error: StreamFXError | None = None
     try:
         asyncio.run(_run(session, config.stats_json))
-    except StreamFXError as failure:
-        error = failure
-    if session.info is not None:
-        print_summary(session)
-    if error is not None:
-        raise error
+    finally:
+        if session.info is not None:
+            print_summary(session)
 
 
 async def _run(session: Session, stats_json: Path | None) -> None:
@@ -73,13 +80,18 @@ async def _report(session: Session, stats_json: Path | None) -> None:
 
 
 def _write_stats(path: Path, stats: dict[str, Any]) -> None:
-    """Replaces the file in one go: a reader never sees half of it."""
+    """Replaces the file in one go: a reader never sees half of it. A full disk must not end the stream."""
     partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(stats, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(json.dumps(stats, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        logger.warning("stats_json=%s cannot be written: %s", path, error.strerror)
 
 
-def _check_stats_file(path: Path) -> None:
+def _check_stats_file(path: Path, places: Iterable[MediaUrl]) -> None:
+    if any(url.scheme == "file" and os.path.realpath(url.path) == os.path.realpath(path) for url in places):
+        raise UsageError(f"{path} is an input or output as well; choose another file for the statistics")
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path} cannot be written; choose a file in a folder that exists and that you may write to")
 

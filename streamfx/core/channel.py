@@ -52,12 +52,13 @@ class LatestBlocks(Generic[T]):
 
     async def take(self) -> list[T]:
         """The newest block, as soon as there is one. Raises ``Closed``."""
-        await self._news.wait()
+        while self._waiting is None:
+            if self._closed:
+                raise Closed
+            await self._news.wait()
+            if not self._closed:
+                self._news.clear()  # what it told of may be cleared by now
         block, self._waiting = self._waiting, None
-        if block is None:
-            raise Closed
-        if not self._closed:
-            self._news.clear()
         return block
 
 

@@ -64,7 +64,8 @@ class Governor:
     the filter would not keep up with the frame rate on average (a single slow block is made up for by the next). Up
     one rung at a time, after the better one has looked affordable with a quarter to spare for ``up_after`` seconds; a
     climb that fails within 20 s doubles that wait for that rung (up to a minute), one that held for a minute sets it
-    back. When even the cheapest rung is too late, blocks are left out but for a probe every ``probe_every`` seconds.
+    back. When even the cheapest rung is too late, blocks are left out but for a probe every ``probe_every`` seconds; one that comes in
+    time is believed, whatever was slow before.
     """
 
     _HEADROOM = 1.25
@@ -84,6 +85,7 @@ class Governor:
         self._affordable_since: float | None = None
         self._climbed_at = -1e9
         self._probed_at = -1e9
+        self._probing: float | None = None
 
     @property
     def rung(self) -> Rung:
@@ -92,7 +94,11 @@ class Governor:
 
     def measured(self, rung: Rung, seconds: float) -> None:
         """Takes note of what a block cost at ``rung``, from hand-over to result."""
-        self._costs[self._ladder.index(rung)].add(seconds)
+        index = self._ladder.index(rung)
+        room, self._probing = self._probing, None
+        if room is not None and seconds * self._HEADROOM <= room:
+            self._costs[index] = Cost()
+        self._costs[index].add(seconds)
 
     def predict(self, index: int) -> float:
         """Seconds nearly every block should take at most at rung ``index``; 0 while nothing is known.
@@ -122,6 +128,7 @@ class Governor:
             if now - self._probed_at < self._probe_every:
                 return Decision(None)
             self._probed_at = now
+            self._probing = room
             return Decision(self.rung)
         if self._may_climb(now, room, period):
             self._index -= 1

@@ -14,8 +14,8 @@ Fallback = Literal["source", "hold"]
 class Playout:
     """The output's clock: slot ``n`` shows media time ``n / fps`` and is due at ``due(n)`` on the local clock.
 
-    The delay behind the source is the least that had nearly everything of the last seconds ready in time, and
-    never more than the budget after capture. It is approached by running the output up to ``FASTER`` quicker or
+    The delay behind the source is the least that had everything of the last seconds ready in time that could be so
+    within the budget after capture; what took longer is shown late or not at all, and delays nothing. It is approached by running the output up to ``FASTER`` quicker or
     ``SLOWER`` slower than nominal, so that nothing jumps; a source whose clock drifts is followed the same way.
     """
 
@@ -42,7 +42,9 @@ class Playout:
 
     def ready(self, media: float, at: float) -> None:
         """What belongs to media time ``media`` could be shown from ``at`` on."""
-        self._ready.add(at, -(at - media))
+        earliest = self._captured.get()
+        if earliest is None or at - media <= earliest + self._budget:
+            self._ready.add(at, -(at - media))
 
     def sound_ready(self, media: float, at: float) -> None:
         """Sound of media time ``media`` could be put out from ``at`` on. It may be behind the picture in a badly

@@ -140,7 +140,7 @@ class Sink(Protocol):
         ...
 
     async def run(self) -> None:
-        """Keeps the output going; to be run beside the stream and cancelled with it. Returns once it failed for good."""
+        """Keeps the output going; run beside the stream and cancelled with it. Returns once it failed for good."""
         ...
 
     async def opened(self) -> None:

@@ -87,7 +87,9 @@ class _FileReader:
                     if announced:
                         outlet.send(self._stamped(frame))
                     end = max(end, frame.pts + duration)
+                stated = _stated_duration(container)
             if not loop or end <= shift:
+                self._check_complete(end - shift, stated)
                 return
             shift = end
 
@@ -97,6 +99,13 @@ class _FileReader:
             return AudioFrame(frame.samples, frame.pts, now)
         self._sequence += 1
         return VideoFrame(frame.pixels, frame.pts, now, self._sequence - 1)
+
+    def _check_complete(self, reached: float, stated: float | None) -> None:
+        """Raises ``SourceError`` if much is missing at the end, which FFmpeg takes for an ordinary end."""
+        if stated is not None and reached < 0.98 * stated - 1.0:
+            raise SourceError(
+                f"{self._path} is damaged: it ends after {reached:.1f} s of {stated:.1f} s; what there is was used"
+            )
 
     def _open(self) -> InputContainer:
         try:
@@ -155,8 +164,8 @@ class _FileReader:
             yield from container.demux(streams)
         except av.FFmpegError as error:
             raise SourceError(
-                f"{self._path} is damaged and cannot be read to its end ({(error.strerror or 'unknown reason').lower()}); "
-                "what came before was used"
+                f"{self._path} is damaged and cannot be read to its end "
+                f"({(error.strerror or 'unknown reason').lower()}); what came before was used"
             ) from error
 
     def _pictures_or_sound(self, packet: Packet[Stream]) -> list[av.VideoFrame | av.AudioFrame]:
@@ -165,3 +174,11 @@ class _FileReader:
         except av.FFmpegError:
             self._broken_packets += 1
             return []
+
+
+def _stated_duration(container: InputContainer) -> float | None:
+    """Seconds of picture an MP4's or MOV's index promises; None for formats that only guess it."""
+    video = container.streams.video[0]
+    if "mp4" not in container.format.name or not container.duration or not video.duration or not video.time_base:
+        return None
+    return min(container.duration / av.time_base, float(video.duration * video.time_base))

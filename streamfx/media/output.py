@@ -42,21 +42,26 @@ _SPARE_AUDIO = 8
 
 
 def push_output(url: MediaUrl, output: OutputFormat) -> ProcessOutput:
-    """A live connection to ``rtmp(s)://``; tried again for ever, 1 s … 30 s apart."""
-    if not url.host or url.path.strip("/") == "":
-        raise UsageError(f"{url} names no server or no stream; write rtmp://HOST/APP/KEY")
+    """A live connection to ``rtmp(s)://``; tried again for ever, 1 s … 30 s apart. Raises ``UsageError``."""
+    check_stream(url)
     return ProcessOutput(url, output, container="flv", push=True)
 
 
 def file_output(url: MediaUrl, output: OutputFormat) -> ProcessOutput:
     """A file; ``?overwrite=1`` replaces an old one. Raises ``UsageError`` if it cannot be written."""
-    url.allow(("overwrite",))
     path = check_writable(url)
     return ProcessOutput(url, output, container=CONTAINERS[path.suffix.lower()], push=False)
 
 
+def check_stream(url: MediaUrl) -> None:
+    """Raises ``UsageError`` unless a live output names a server and a stream."""
+    if not url.host or not url.path.strip("/"):
+        raise UsageError(f"{url} names no server or no stream; write {url.scheme}://HOST/APP/KEY")
+
+
 def check_writable(url: MediaUrl) -> Path:
     """The path of a file output. Raises ``UsageError`` unless it can be created, without touching anything."""
+    url.allow(("overwrite",))
     path = Path(url.path)
     if path.suffix.lower() not in CONTAINERS:
         raise UsageError(f"{path}: cannot tell the format; end the name in {', '.join(CONTAINERS)}")
@@ -74,7 +79,7 @@ def check_writable(url: MediaUrl) -> Path:
 class ProcessOutput:
     """A sink in a process of its own, started again (with back-off) when it dies or its peer goes away.
 
-    A file is never overwritten by its own second part: that goes to ``name.2.mp4`` and so on.
+    A file is never overwritten by its own second part: that goes to ``name.2.mp4`` and so on, to the next that is free.
     """
 
     def __init__(self, url: MediaUrl, output: OutputFormat, *, container: str, push: bool) -> None:
@@ -178,9 +183,11 @@ class ProcessOutput:
         }
 
     def _part_name(self) -> Path:
-        path = Path(self._url.path)
+        path = part = Path(self._url.path)
         self._parts += 1
-        return path if self._parts == 1 else path.with_suffix(f".{self._parts}{path.suffix}")
+        while self._parts > 1 and (part := path.with_suffix(f".{self._parts}{path.suffix}")).exists():
+            self._parts += 1
+        return part
 
     async def _listen(self, child: Child, arena: Arena) -> bool:
         """Follows the child until it ends, killing it when it stalls. Returns whether its error is final."""

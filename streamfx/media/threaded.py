@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 
 from streamfx.core.channel import Bridge, Closed
-from streamfx.core.errors import SourceError
+from streamfx.core.errors import SourceError, StreamFXError
 from streamfx.core.frames import Frame
 from streamfx.media.base import MediaInfo, Source
+
+logger = logging.getLogger(__name__)
 
 _OPEN_TIMEOUT = 20.0
 _CAPACITY = 8
@@ -69,8 +72,11 @@ async def threaded_source(produce: Callable[[Outlet], None], name: str) -> Async
             produce(outlet)
         except Closed:
             pass
-        except Exception as failure:
+        except StreamFXError as failure:
             error = failure
+        except Exception as failure:
+            logger.debug("source=%s failed", name, exc_info=True)
+            error = SourceError(f"{name} cannot be read: {type(failure).__name__}: {failure}")
         if error is not None:
             bridge.fail(error)
         bridge.close()

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from streamfx.core.errors import UsageError, redact
 
 _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]+)://")
+_OPTIONS_OF_FILE = re.compile(r"\?(?=\w+(=[^&]*)?(&\w+(=[^&]*)?)*$)")
+"""Where the options of a file begin: a question mark may also be a part of its name."""
 _TRUE = {"1", "true", "yes", "on", ""}
 _FALSE = {"0", "false", "no", "off"}
 
@@ -30,12 +32,16 @@ class MediaUrl:
     def parse(cls, raw: str) -> MediaUrl:
         """Reads a URL; what has no scheme is a file path. Raises ``UsageError``."""
         match = _SCHEME.match(raw)
+        if "\0" in raw:
+            raise UsageError("a file name or URL holds a zero byte; write it without")
         if match is None or match[1].lower() == "file":
-            path, _, query = raw[len(match[0]) if match else 0 :].partition("?")
+            path, query = _split_options(raw[len(match[0]) if match else 0 :])
             path = unquote(path) if match else path
             if not path:
                 raise UsageError("an empty file name was given; write a path or a URL")
             return cls(raw, "file", path=path, options=dict(parse_qsl(query, keep_blank_values=True)))
+        if re.search(r"[\s'\"]", raw):
+            raise UsageError(f"the {match[1].lower()}:// URL holds a space, line break or quote; write it without")
         try:
             parts = urlsplit(raw)
             port = parts.port
@@ -85,6 +91,11 @@ class MediaUrl:
                 near = difflib.get_close_matches(option, names, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
                 raise UsageError(f"{self}: unknown option {option!r}; {hint}")
+
+
+def _split_options(path: str) -> tuple[str, str]:
+    match = _OPTIONS_OF_FILE.search(path)
+    return (path[: match.start()], path[match.end() :]) if match else (path, "")
 
 
 def parse_size(text: str) -> tuple[int, int]:

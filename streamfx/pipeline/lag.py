@@ -8,17 +8,17 @@ from streamfx.core.frames import VideoFrame
 
 
 class LagLine:
-    """A filter with a lag of N gives, for each frame, the rendering of the frame N before."""
+    """A filter with a lag of N (``frames``) gives, for each frame, the rendering of the frame N before."""
 
     def __init__(self, lag: int) -> None:
-        self._lag = lag
-        self._frames: deque[VideoFrame] = deque()
+        self.frames = lag
+        self._waiting: deque[VideoFrame] = deque()
 
     def owner(self, frame: VideoFrame) -> VideoFrame | None:
         """The frame whose rendering came out when ``frame`` went in; None for the first N."""
-        self._frames.append(frame)
-        return self._frames.popleft() if len(self._frames) > self._lag else None
+        self._waiting.append(frame)
+        return self._waiting.popleft() if len(self._waiting) > self.frames else None
 
     def clear(self) -> None:
         """The filter was reset, or died: what it owed is lost."""
-        self._frames.clear()
+        self._waiting.clear()

@@ -111,7 +111,9 @@ class LiveFlow:
             if self._timeline.anchors != anchors:
                 anchors = self._timeline.anchors
                 self._restart(anchors)
-            if isinstance(frame, VideoFrame):
+            if media is None:
+                self._stats.count("outdated")
+            elif isinstance(frame, VideoFrame):
                 self._take_picture(frame.at(media, deadline=frame.captured_at + self._settings.budget))
             else:
                 self._take_sound(frame.at(media))
@@ -135,9 +137,8 @@ class LiveFlow:
         self._playout.captured(frame.pts, frame.captured_at)
         if self._runner is None:
             self._rendered.add(picture)
-        if self._runner is None or not self._runner.ready:
-            self._playout.ready(frame.pts, now)
-        else:
+        self._playout.ready(frame.pts, now)
+        if self._runner is not None and self._runner.ready:
             self._blocks.put(frame)
         self._started.set()
 
@@ -162,7 +163,9 @@ class LiveFlow:
     async def _render(self, runner: FilterRunner, frames: list[VideoFrame], reset: bool) -> None:
         """Filters a block at the rung the governor chooses, and shelves what comes out."""
         now = self._clock.now()
-        decision = self._governor.decide(now, frames[0].deadline, len(frames) * self._period)
+        # With a lag, the rendering that comes out belongs to an older frame, which is due earlier.
+        deadline = frames[0].deadline - self._lag.frames * self._period
+        decision = self._governor.decide(now, deadline, len(frames) * self._period)
         if decision.moved_from is not None:
             self._stats.moves[decision.moved_from.name, self._governor.rung.name] += 1
         rung = decision.rung
@@ -197,10 +200,10 @@ class LiveFlow:
         now = self._clock.now()
         for frame, pixels in zip(frames, pictures, strict=True):
             self._stats.count("processed")
-            if now > frame.deadline:
-                self._stats.count("late")
             owner = self._lag.owner(frame)
             if owner is not None:
+                if now > owner.deadline:
+                    self._stats.count("late")
                 self._rendered.add(Picture(pixels, owner.pts, owner.captured_at))
                 self._playout.ready(owner.pts, now)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import os
 import socket
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 from streamfx.core.clock import Clock, MonotonicClock
@@ -156,7 +158,7 @@ class Session:
 
     async def _check_outputs(self) -> None:
         """Refuses what cannot work before anything is opened or written."""
-        from streamfx.media.output import check_writable
+        from streamfx.media.output import check_stream, check_writable
 
         choice = self._settings.filter
         if choice is not None and (choice.type.info.takes, choice.type.info.gives) != ("video", "video"):
@@ -167,14 +169,18 @@ class Session:
         check_scheme(self._settings.source, output=False)
         if not self._settings.outputs:
             raise UsageError("no output was given; name a file or a URL to write to")
-        places = [url.raw for url in self._settings.outputs]
+        taken = {_place(self._settings.source): "the input"}
         for url in self._settings.outputs:
             check_scheme(url, output=True)
-            if places.count(url.raw) > 1:
-                raise UsageError(f"{url} is given twice as an output; name each once")
+            if _place(url) in taken:
+                raise UsageError(f"output {url} is {taken[_place(url)]} as well; name each place once")
+            taken[_place(url)] = "another output"
             if url.scheme == "file":
                 check_writable(url)
             else:
+                check_stream(url)
+        for url in self._settings.outputs:
+            if url.scheme != "file":
                 await _check_host(url)
 
     async def _stream(self, source: Source) -> None:
@@ -282,6 +288,17 @@ class Session:
 async def _all_opened(sinks: Sequence[Sink]) -> None:
     for sink in sinks:
         await sink.opened()
+
+
+def _place(url: MediaUrl) -> Hashable:
+    """What two URLs of the same place have in common: for files that exist it sees through links."""
+    if url.scheme != "file":
+        return url.raw
+    try:
+        status = Path(url.path).stat()
+    except OSError:
+        return os.path.realpath(url.path)
+    return status.st_dev, status.st_ino
 
 
 async def _check_host(url: MediaUrl) -> None:
