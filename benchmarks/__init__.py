@@ -1,0 +1,1 @@
+"""Programs that measure. Each prints its figures with the machine they come from."""
