@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -97,12 +96,14 @@ def commands(source: str, target: str) -> dict[str, list[str]]:
     }
 
 
-async def run(seconds: float, folder: Path) -> dict[str, Cost]:
+async def compare(seconds: float, folder: Path) -> dict[str, Cost]:
     clip, config = folder / "clip.flv", folder / "encode.yaml"
     config.write_text(f"encode: {{video_kbps: {_KBPS}}}\n")
     pattern = f"testpattern://?size=1280x720&fps=30&duration={4 * (seconds + 20):.0f}&realtime=0"
     make = [sys.executable, "-m", "streamfx", "run", pattern, str(clip), "--config", str(config)]
-    subprocess.run(make, check=True, capture_output=True)
+    async with program(*make) as making:
+        _, errors = await making.communicate()
+        assert making.returncode == 0, errors.decode()
     port = free_port()
     source, target = f"rtmp://127.0.0.1:{port}/live/in", f"rtmp://127.0.0.1:{port}/live/out"
     costs = {}
@@ -119,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=20)
     with tempfile.TemporaryDirectory() as folder:
-        costs = asyncio.run(run(parser.parse_args().seconds, Path(folder)))
+        costs = asyncio.run(compare(parser.parse_args().seconds, Path(folder)))
     print(describe())
     print("| relay | CPU, % of a core | CPU a frame, ms | against ffmpeg | fps | latency added p50, ms | p99, ms |")
     print("|---|---:|---:|---:|---:|---:|---:|")

@@ -82,7 +82,11 @@ class Clip:
     aspect: Fraction | None = None
     codec: str = "mpeg4"
     matrix: int | None = None
-    """H.273 code point of the colours' matrix, which is also what is tagged; None: BT.601 without a tag."""
+    """H.273 code point of the colours' matrix; None: BT.601 without a tag."""
+    tagged: bool = True
+    """Whether the matrix is written into the file."""
+    seconds: float | None = None
+    """Of sound; None: as long as the picture."""
     options: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> Path:
@@ -98,7 +102,7 @@ class Clip:
                 video.options = {"preset": "ultrafast", "crf": "10", "bf": "0"}
             if self.aspect is not None:
                 video.codec_context.sample_aspect_ratio = self.aspect
-            if self.matrix is not None:
+            if self.matrix is not None and self.tagged:
                 context = video.codec_context
                 context.color_primaries = context.color_trc = context.colorspace = self.matrix
             audio = container.add_stream("aac", rate=self.rate, layout=self.layout) if self.rate else None
@@ -113,7 +117,7 @@ class Clip:
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
             if audio is not None:
-                self._sound(container, audio, times[-1] + float(1 / self.fps))
+                self._sound(container, audio, self.seconds or times[-1] + float(1 / self.fps))
         return path
 
     def _sound(self, container: Any, audio: Any, seconds: float) -> None:

@@ -121,7 +121,9 @@ class _TerminalDisplay:
 
 def _status_line(stats: dict[str, Any], rate: float) -> Text:
     count = stats["counters"].get
-    line = Text("● ", style="bold green" if stats["state"] == "running" else "yellow", overflow="ellipsis")
+    line = Text(
+        "● ", style="bold green" if stats["state"] == "running" else "yellow", overflow="ellipsis", no_wrap=True
+    )
     line.append(stats["state"], style="bold")
     if rate:
         line.append(f"  {rate:.1f} fps")

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from streamfx import __version__
+from streamfx.cli.filters import on_one_line
+from streamfx.filters.registry import listing
 from streamfx.media.hardware import ENCODERS
 
 OK, MISSING, BAD = "[green]ok[/green]", "[yellow]–[/yellow]", "[red]missing[/red]"
@@ -87,10 +89,9 @@ def device_rows() -> Iterator[Row]:
 
 
 def filter_rows() -> Iterator[Row]:
-    from streamfx.filters.registry import listing
-
     for row in listing():
-        yield (OK if row.filter else BAD), row.name, row.error or (row.filter.info.summary if row.filter else "")
+        text = row.error or (row.filter.info.summary if row.filter else "")
+        yield (OK if row.filter else BAD), row.name, on_one_line(text)
 
 
 def package_rows() -> Iterator[Row]:

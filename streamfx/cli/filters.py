@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from streamfx.filters.registry import AnyFilter, listing, load, target_of
@@ -17,10 +18,10 @@ def show_filters() -> None:
         table.add_column(column)
     for row in listing():
         if row.filter is None:
-            table.add_row(row.name, "", f"[red]broken:[/red] {row.error}")
+            table.add_row(row.name, "", f"[red]broken:[/red] {on_one_line(row.error)}")
         else:
             info = row.filter.info
-            table.add_row(f"[bold]{row.name}[/bold]", info.takes, info.summary)
+            table.add_row(f"[bold]{row.name}[/bold]", info.takes, escape(info.summary))
     console = Console()
     console.print(table)
     console.print("\nstreamfx filters NAME shows one filter's parameters.", style="dim")
@@ -30,15 +31,14 @@ def show_filter(name: str) -> None:
     """Its parameters with defaults and bounds. Raises ``UsageError`` or ``FilterError``."""
     kind = load(target_of(name))
     console = Console()
-    console.print(f"[bold]{kind.name}[/bold]  {kind.info.summary}")
+    console.print(f"[bold]{kind.name}[/bold]  {escape(kind.info.summary)}")
     console.print(_working(kind), style="dim")
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("parameter", "default", "allowed", "what it does"):
         table.add_column(column)
     for field, schema in _properties(kind).items():
-        table.add_row(
-            f"[bold]{field}[/bold]", str(schema.get("default", "")), _allowed(schema), schema.get("description", "")
-        )
+        texts = (_default(schema), _allowed(schema), str(schema.get("description", "")))
+        table.add_row(f"[bold]{field}[/bold]", *map(escape, texts))
     console.print(table if table.row_count else "It has no parameters.")
 
 
@@ -65,11 +65,34 @@ def _allowed(schema: dict[str, Any]) -> str:
         return ", ".join(str(value) for value in schema["enum"])
     if "const" in schema:
         return str(schema["const"])
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if low is not None or high is not None:
-        return f"{'' if low is None else low} … {'' if high is None else high}".strip()
+    if "anyOf" in schema:
+        return " or ".join(_allowed(choice) for choice in schema["anyOf"])
+    if bounds := _bounds(schema):
+        return bounds
     kind = str(schema.get("type", ""))
-    return {"boolean": "true, false", "integer": "a whole number", "number": "a number", "string": "text"}.get(
-        kind, kind
-    )
+    return {
+        "boolean": "true, false",
+        "integer": "a whole number",
+        "number": "a number",
+        "string": "text",
+        "null": "none",
+    }.get(kind, kind)
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    if "minimum" in schema and "maximum" in schema:
+        return f"{schema['minimum']} … {schema['maximum']}"
+    words = {"minimum": "from", "exclusiveMinimum": ">", "maximum": "to", "exclusiveMaximum": "<"}
+    return ", ".join(f"{word} {schema[key]}" for key, word in words.items() if key in schema)
+
+
+def _default(schema: dict[str, Any]) -> str:
+    if "default" not in schema:
+        return ""
+    value = schema["default"]
+    return str(value).lower() if isinstance(value, bool) else "none" if value is None else str(value)
+
+
+def on_one_line(text: str) -> str:
+    """``text`` to be shown as it is, whatever a plugin has put into it."""
+    return escape(" ".join(text.split()))

@@ -48,14 +48,12 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
             text = text.replace(secret, "****")
 
     def hide(match: re.Match[str]) -> str:
-        rest = match["rest"]
-        host, slash, path = rest.partition("/")
+        address, mark, _ = match["rest"].partition("?")
+        host, slash, path = address.partition("/")
         host = "****@" + host.rpartition("@")[2] if "@" in host else host
-        path = path.partition("?")[0]
-        app, cut, key = path.rpartition("/")
-        if not cut:
-            app, key = (path, "")
-        shown = f"{app}/****" if key else app
-        return f"{match['scheme']}://{host}{slash}{shown}"
+        app, cut, key = path.rstrip("/:;,.)]}>").rpartition("/")
+        shown = f"{app}/****" if cut else key
+        # Without a path to tell of, the query is all there is to see that something was hidden.
+        return f"{match['scheme']}://{host}{slash}{shown}" + ("?****" if mark and not cut else "")
 
     return _URL_WITH_PATH.sub(hide, text)

@@ -64,8 +64,8 @@ class Governor:
     the filter would not keep up with the frame rate on average (a single slow block is made up for by the next). Up
     one rung at a time, after the better one has looked affordable with a quarter to spare for ``up_after`` seconds; a
     climb that fails within 20 s doubles that wait for that rung (up to a minute), one that held for a minute sets it
-    back. When even the cheapest rung is too late, blocks are left out but for a probe every ``probe_every`` seconds; one that comes in
-    time is believed, whatever was slow before.
+    back. When even the cheapest rung is too late, blocks are left out but for a probe every ``probe_every`` seconds;
+    one that comes in time is believed, whatever was slow before.
     """
 
     _HEADROOM = 1.25
@@ -97,8 +97,9 @@ class Governor:
         index = self._ladder.index(rung)
         room, self._probing = self._probing, None
         if room is not None and seconds * self._HEADROOM <= room:
-            self._costs[index] = Cost()
-        self._costs[index].add(seconds)
+            self._costs[index] = Cost(mean=seconds, samples=1)
+        else:
+            self._costs[index].add(seconds)
 
     def predict(self, index: int) -> float:
         """Seconds nearly every block should take at most at rung ``index``; 0 while nothing is known.

@@ -15,8 +15,9 @@ class Playout:
     """The output's clock: slot ``n`` shows media time ``n / fps`` and is due at ``due(n)`` on the local clock.
 
     The delay behind the source is the least that had everything of the last seconds ready in time that could be so
-    within the budget after capture; what took longer is shown late or not at all, and delays nothing. It is approached by running the output up to ``FASTER`` quicker or
-    ``SLOWER`` slower than nominal, so that nothing jumps; a source whose clock drifts is followed the same way.
+    within the budget after capture; what took longer is shown late or not at all, and delays nothing. It is
+    approached by running the output up to ``FASTER`` quicker or ``SLOWER`` slower than nominal, so that nothing
+    jumps; a source whose clock drifts is followed the same way.
     """
 
     FASTER = 0.05
@@ -126,7 +127,6 @@ class Gate:
         self._period = period
         self._trusted = True
         self._fresh_since: float | None = None
-        self._last_fresh: float | None = None
 
     def choose(self, media: float, rendered: float | None, source: float | None) -> Shown:
         """Chooses for the slot at ``media``, when the newest rendering at or before it belongs to media time
@@ -156,7 +156,7 @@ class Gate:
         if age > self._policy.hold / 2:
             self._fresh_since = None
         elif self._fresh_since is None:
-            self._fresh_since = media
-        elif media - self._fresh_since >= self.STEADY:
+            self._fresh_since = rendered
+        elif rendered - self._fresh_since >= self.STEADY:
             self._trusted = True
             self._fresh_since = None

@@ -11,7 +11,7 @@ from typing import Any
 class Histogram:
     """Durations in logarithmic buckets: constant memory however long the stream, quantiles within 2.5 %.
 
-    Covers 10 µs to about 17 minutes; what lies outside counts in the first or last bucket.
+    Covers 10 µs to about 16 minutes; what lies outside counts in the first or last bucket.
     """
 
     _FIRST = 1e-5

@@ -38,8 +38,8 @@ class Timeline:
       with which many servers begin: what is behind that burst would be late for ever;
     - all of the last ``patience`` seconds came later than they should by ``tolerance`` (a stall never made up).
 
-    A clock that merely drifts is followed. Anchors lie on the grid of ``fps``, so that frames keep falling on
-    output slots.
+    A clock that merely drifts is followed. The first picture after an anchor is put on the grid of ``fps``, so that
+    pictures keep falling on output slots.
     """
 
     _JUMP_BACK = 0.5
@@ -58,6 +58,7 @@ class Timeline:
         self._anchored_at = 0.0
         self._last: dict[str, float] = {}
         self._reached: dict[str, float] = {}
+        self._on_grid = False
         self.anchors = 0
         """How often it was anchored; a burst at the beginning does not count again."""
 
@@ -77,13 +78,21 @@ class Timeline:
             self.anchors += 1
         self._last[lane] = pts
         assert self._offset is not None
+        self._align(pts, lane)
         self._lags.add(captured_at, captured_at - (pts + self._offset))
         self._follow(pts, captured_at)
+        self._align(pts, lane)
         media = pts + self._offset
         if media <= self._reached.get(lane, -math.inf):
             return None
         self._reached[lane] = media
         return media
+
+    def _align(self, pts: float, lane: str) -> None:
+        if lane == "video" and not self._on_grid:
+            assert self._offset is not None
+            self._offset = math.ceil((pts + self._offset) * self._fps - 1e-6) / self._fps - pts
+            self._on_grid = True
 
     def _early(self, pts: float, captured_at: float) -> float:
         assert self._offset is not None

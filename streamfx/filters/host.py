@@ -63,7 +63,7 @@ class FilterHost:
         """
         frames = block.frames
         name = self._filter.name
-        small = resize_block(frames, working_size(self._spec.size, self._info.sizes, scale))
+        small = resize_block(frames, working_size(self._spec.size, self._info.sizes, scale)).view()
         small.flags.writeable = False
         try:
             result = self._filter.process(replace(block, video=small), self._params).video

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from streamfx.core.errors import FilterError, UsageError
+from streamfx.core.errors import FilterError, StreamFXError, UsageError
 from streamfx.filters.base import Filter, Params
 
 GROUP = "streamfx.filters"
@@ -29,11 +29,18 @@ class Listed:
 
 
 def load(target: str) -> AnyFilter:
-    """Imports ``module:Class``. Raises ``FilterError`` with one sentence if that gives no usable filter."""
+    """Imports ``module:Class``. Raises ``UsageError`` if there is no such module, ``FilterError`` if it gives no
+    usable filter."""
     module_name, _, class_name = target.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except Exception as error:
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"filter {target}: there is no module {module_name!r}; check its name, and PYTHONPATH"
+            ) from error
+        raise FilterError(f"filter {target} cannot be loaded: {error}") from error
+    except (Exception, SystemExit) as error:
         raise FilterError(f"filter {target} cannot be loaded: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Filter)):
         raise FilterError(f"{target} is not a filter: it must be a subclass of streamfx.filters.Filter")
@@ -61,7 +68,7 @@ def listing() -> list[Listed]:
     for name, point in sorted(_points().items()):
         try:
             rows.append(Listed(name, point.value, filter=load(point.value)))
-        except FilterError as error:
+        except StreamFXError as error:
             rows.append(Listed(name, point.value, error=str(error)))
     return rows
 

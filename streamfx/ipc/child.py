@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
+from streamfx.core.errors import redact
+
 logger = logging.getLogger(__name__)
 
 _LINE_LIMIT = 1 << 20
@@ -86,7 +88,7 @@ class Child:
         assert self._process.stderr is not None
         with contextlib.suppress(ConnectionError):
             while chunk := await self._process.stderr.readline():
-                text = chunk.decode(errors="replace").rstrip()
+                text = redact(chunk.decode(errors="replace").rstrip())
                 if text:
                     self._stderr.append(text)
                     logger.debug("child=%s pid=%d says=%r", self.name, self.pid, text)

@@ -88,6 +88,10 @@ class Source(Protocol):
         size of ``info``; pauses (a publisher that left) are just that. Raises ``SourceError``."""
         ...
 
+    def stats(self) -> dict[str, int]:
+        """What was lost before it became a frame, by name."""
+        ...
+
 
 class SinkState(enum.StrEnum):
     """How an output fares."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import av
@@ -23,7 +24,7 @@ def colorspace_of(height: int, tagged: int = _UNSPECIFIED) -> Colorspace:
 
 def even(value: float) -> int:
     """The nearest even number from 2 on: encoders with halved colour planes take no others."""
-    return max(2, 2 * round(value / 2))
+    return max(2, 2 * math.floor(value / 2 + 0.5))
 
 
 class VideoConverter:
@@ -47,7 +48,7 @@ class VideoConverter:
             width, height = height, width
         if self._size is None:
             self._size = even(width), even(height)
-        if self._size == (frame.width + frame.width % 2, frame.height + frame.height % 2) and not turned:
+        if self._size == (even(frame.width), even(frame.height)) and aspect == 1 and not turned:
             fitted = self._size
         else:
             share = min(self._size[0] / width, self._size[1] / height)

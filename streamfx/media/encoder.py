@@ -48,7 +48,8 @@ class Encoder:
 
     def __init__(self, place: str, container: str, output: OutputFormat, push: bool) -> None:
         av.logging.set_level(None)
-        options = dict(PLAYABLE_AFTER_CRASH.get(container, {}))
+        # What has been muxed goes to the disk at once: a killed process takes its buffers with it.
+        options = {"flush_packets": "1"} | PLAYABLE_AFTER_CRASH.get(container, {})
         if push:
             options = {"flvflags": "no_duration_filesize", "rw_timeout": "5000000"}
         self._output = output

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
@@ -21,8 +20,6 @@ from streamfx.media.convert import AudioConverter, VideoConverter
 from streamfx.media.threaded import Outlet, threaded_source
 from streamfx.media.url import MediaUrl
 
-logger = logging.getLogger(__name__)
-
 
 def open_file(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
     """A file. Options: ``realtime=1`` paces it by its timestamps, ``loop=1`` starts over at the end, for ever.
@@ -40,7 +37,7 @@ def open_file(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextMana
         raise SourceError(f"{path} is empty (0 bytes); it was probably never finished")
 
     def produce(outlet: Outlet) -> None:
-        _FileReader(path, request, realtime).run(outlet, loop)
+        _FileReader(path, request, realtime, outlet).run(loop)
 
     return threaded_source(produce, str(path))
 
@@ -62,31 +59,35 @@ class _Pacer:
 class _FileReader:
     """Reads one file, in the source's thread."""
 
-    def __init__(self, path: Path, request: SourceRequest, realtime: bool) -> None:
+    def __init__(self, path: Path, request: SourceRequest, realtime: bool, outlet: Outlet) -> None:
         self._path = path
         self._clock = request.clock
         self._realtime = realtime
         self._video = VideoConverter(request.size)
         self._audio = AudioConverter()
         self._sequence = 0
-        self._broken_packets = 0
+        self._outlet = outlet
 
-    def run(self, outlet: Outlet, loop: bool) -> None:
+    def run(self, loop: bool) -> None:
+        outlet = self._outlet
         pacer = _Pacer(self._clock, outlet)
         shift = 0.0
+        waiting: list[Frame] = []
         announced = False
         while True:
             end = shift
             with self._open() as container:
                 for frame, duration in self._decode(container, shift):
+                    end = max(end, frame.pts + duration)
+                    waiting.append(frame)
                     if not announced and isinstance(frame, VideoFrame):
                         outlet.announce(self._info(container, frame))
                         announced = True
-                    if self._realtime:
-                        pacer.wait(frame.pts)
-                    if announced:
-                        outlet.send(self._stamped(frame))
-                    end = max(end, frame.pts + duration)
+                    # The first sound comes before the first picture, which is longer in the decoder.
+                    while announced and waiting:
+                        if self._realtime:
+                            pacer.wait(waiting[0].pts)
+                        outlet.send(self._stamped(waiting.pop(0)))
                 stated = _stated_duration(container)
             if not loop or end <= shift:
                 self._check_complete(end - shift, stated)
@@ -156,8 +157,6 @@ class _FileReader:
                     for samples in self._audio.convert(decoded):
                         yield AudioFrame(samples, pts, 0.0), samples.shape[1] / AUDIO_RATE
                         pts += samples.shape[1] / AUDIO_RATE
-        if self._broken_packets:
-            logger.warning("file=%s damaged_packets=%d skipped", self._path, self._broken_packets)
 
     def _packets(self, container: InputContainer, streams: list[Stream]) -> Iterator[Packet[Stream]]:
         try:
@@ -172,7 +171,7 @@ class _FileReader:
         try:
             return [frame for frame in packet.decode() if isinstance(frame, av.VideoFrame | av.AudioFrame)]
         except av.FFmpegError:
-            self._broken_packets += 1
+            self._outlet.count("packets_damaged")
             return []
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfx.core.backoff import Backoff
-from streamfx.core.errors import UsageError
+from streamfx.core.errors import UsageError, redact
 from streamfx.core.frames import Pixels, Samples
 from streamfx.ipc.arena import Arena
 from streamfx.ipc.child import Child, spawn
@@ -205,7 +205,7 @@ class ProcessOutput:
             if message is None:
                 status = await child.finish(timeout=1.0)
                 if not self._closing and not self.error:
-                    self.error = child.last_words or f"its process ended (status {status})"
+                    self.error = redact(child.last_words, self._url.secrets) or f"its process ended (status {status})"
                 return False
             if message["kind"] == "error":
                 self.error = message["error"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 from streamfx.core.channel import Bridge, Closed
@@ -28,8 +29,13 @@ class Outlet:
         self._announced = announced
         self._bridge = bridge
         self._wanted = threading.Event()
+        self.counters: Counter[str] = Counter()
         self.send = bridge.send
         self.wait = bridge.wait
+
+    def count(self, name: str) -> None:
+        """Something was lost."""
+        self.counters[name] += 1
 
     def announce(self, info: MediaInfo) -> None:
         """Says what is to come; once, before the first frame. Returns when somebody begins to read: a paced source
@@ -50,6 +56,9 @@ class ThreadedSource:
         self.info = info
         self._outlet = outlet
         self._bridge = bridge
+
+    def stats(self) -> dict[str, int]:
+        return dict(self._outlet.counters)
 
     async def frames(self) -> AsyncIterator[Frame]:
         self._outlet.begin()

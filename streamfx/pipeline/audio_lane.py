@@ -25,6 +25,7 @@ class AudioLane:
         self._longest = int(longest * AUDIO_RATE)
         self._taken_to = 0
         self._sounding = False
+        self._last = silence(1)
         self.silent = self.late = 0
 
     def put(self, frame: AudioFrame) -> None:
@@ -70,6 +71,10 @@ class AudioLane:
         """Fades at the edges of holes, so that they do not click."""
         cursor = 0
         sounding = self._sounding
+        if sounding and (not covered or covered[0][0] > 0):
+            # What came before is out already: let its last value die away.
+            length = min(_FADE, covered[0][0] if covered else count)
+            out[:, :length] = self._last * np.linspace(1.0, 0.0, length, dtype=np.float32)
         for low, high in covered:
             if low > cursor:
                 sounding = False
@@ -86,3 +91,4 @@ class AudioLane:
             self.silent += count - cursor
             sounding = False
         self._sounding = sounding
+        self._last = out[:, -1:].copy()

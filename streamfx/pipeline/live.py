@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
@@ -69,7 +70,8 @@ class LiveFlow:
         self._audio = AudioLane()
         self._started = asyncio.Event()
         self._end: float | None = None
-        self._last_media = 0.0
+        self._last_media: float | None = None
+        self._last_slot = -1
         self._last_shown: Picture | None = None
         self._slate: tuple[float, Slate] | None = None
 
@@ -91,7 +93,7 @@ class LiveFlow:
             try:
                 await self._ingest(source)
             finally:
-                self._end = self._last_media + self._period
+                self._end = 0.0 if self._last_media is None else self._last_media + self._period
                 self._started.set()
                 self._blocks.close()
             if filtering is not None:
@@ -138,14 +140,19 @@ class LiveFlow:
         if self._runner is None:
             self._rendered.add(picture)
         self._playout.ready(frame.pts, now)
-        if self._runner is not None and self._runner.ready:
+        slot = round(frame.pts * self._fps)
+        if self._runner is not None and self._runner.ready and slot > self._last_slot:
+            # Of several frames for one slot of a slower output, one is enough to filter.
+            self._last_slot = slot
             self._blocks.put(frame)
         self._started.set()
 
     def _take_sound(self, frame: AudioFrame) -> None:
         if self._has_audio:
             self._audio.put(frame)
-            self._playout.sound_ready(frame.pts, self._clock.now())
+            # The slot that begins before it needs its first samples.
+            slot = math.floor(frame.pts / self._period + 1e-6)
+            self._playout.sound_ready(slot * self._period, self._clock.now())
 
     async def _filter(self) -> None:
         assert self._runner is not None

@@ -81,6 +81,7 @@ class Session:
         self._shared = shared or Shared()
         self._sinks: list[Sink] = []
         self._runner: WorkerFilter | InlineFilter | None = None
+        self._source: Source | None = None
         self._flow: LiveFlow | OfflineFlow | None = None
         self._params = settings.filter.params if settings.filter else None
         self._stopping = asyncio.Event()
@@ -95,6 +96,9 @@ class Session:
         ``FilterError`` or ``SinkError`` for what went wrong on the way (after the outputs were finished).
         """
         await self._check_outputs()
+        if self._interrupted:
+            self._set(SessionState.ENDED)
+            return
         self._set(SessionState.OPENING)
         request = SourceRequest(
             clock=self._clock,
@@ -146,6 +150,7 @@ class Session:
             "state": self.state.value,
             "source": str(self._settings.source),
             "source_state": self.source_state,
+            "source_counters": self._source.stats() if self._source else {},
             "filter": self._settings.filter.type.name if self._settings.filter else None,
             "params": self._params.model_dump(mode="json") if self._params else None,
             "filter_ready": self._runner.ready if self._runner else None,
@@ -185,6 +190,7 @@ class Session:
 
     async def _stream(self, source: Source) -> None:
         self.info = source.info
+        self._source = source
         output = self._output_format(source.info)
         self._sinks = [make_sink(url, output) for url in self._settings.outputs]
         async with asyncio.TaskGroup() as group:

@@ -221,6 +221,9 @@ class RtmpSource:
         if self._error is not None:
             raise self._error
 
+    def stats(self) -> dict[str, int]:
+        return {"tags_damaged": self._decoder.broken, "tags_dropped": self._tags.dropped}
+
     def close(self) -> None:
         if self._ending is not None:
             self._ending.cancel()

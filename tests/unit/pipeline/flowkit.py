@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfx.core.clock import Clock, FakeClock
-from streamfx.core.errors import FilterCrashedError, FilterError
+from streamfx.core.errors import FilterCrashedError
 from streamfx.core.frames import AUDIO_RATE, AudioFrame, Frame, VideoFrame
 from streamfx.core.playout import GatePolicy
 from streamfx.core.stats import SessionStats
@@ -21,7 +21,6 @@ from streamfx.filters.worker import Rendered
 from streamfx.media.base import EncodeSettings, MediaInfo, OutputFormat, SinkState
 from streamfx.media.url import MediaUrl
 from streamfx.pipeline.live import LiveFlow
-from streamfx.pipeline.offline import OfflineFlow
 from streamfx.pipeline.settings import FilterChoice, SessionSettings
 
 SIZE = (32, 32)
@@ -291,5 +290,3 @@ def live_stage(
 def merged(*streams: Iterable[Arrival]) -> list[Arrival]:
     """All arrivals by time."""
     return sorted((arrival for stream in streams for arrival in stream), key=lambda arrival: arrival.at)
-
-
