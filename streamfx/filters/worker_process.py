@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamfx.core.errors import FilterError
+from streamfx.core.errors import FilterError, StreamFXError
 from streamfx.filters.base import Block
 from streamfx.filters.host import FilterHost, FilterSpec
 from streamfx.ipc.arena import Arena
@@ -30,7 +30,7 @@ def main() -> int:
     _limit_threads(spec.threads)
     try:
         host = FilterHost(spec)
-    except FilterError as error:
+    except StreamFXError as error:
         parent.send(kind="broken", error=str(error))
         return 1
     parent.send(kind="ready")

@@ -148,6 +148,19 @@ async def test_a_set_up_that_dies_is_told_with_its_last_words() -> None:
             pass
 
 
+@pytest.mark.parametrize("name", ["Missing", "NOT_A_FILTER"])
+async def test_what_is_no_filter_is_told_in_a_sentence(name: str) -> None:
+    with pytest.raises(FilterError, match=r"cannot be loaded|is not a filter"):
+        async with bench(WorkerFilter, name):
+            pass
+
+
+async def test_a_module_the_worker_cannot_find_is_told_in_a_sentence() -> None:
+    runner = WorkerFilter(FilterSpec("no.such.module:X", SIZE, 30.0, 1, {}), 1)
+    with pytest.raises(FilterError, match=r"^filter no\.such\.module:X: there is no module"):
+        await runner.run()
+
+
 @pytest.mark.parametrize(("scale", "width"), [(1.0, 16), (0.5, 8)])
 async def test_scale_and_sizes(scale: float, width: int) -> None:
     async with bench(InlineFilter, "AnySize") as subject:
