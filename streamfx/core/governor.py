@@ -65,13 +65,16 @@ class Governor:
     one rung at a time, after the better one has looked affordable with a quarter to spare for ``up_after`` seconds; a
     climb that fails within 20 s doubles that wait for that rung (up to a minute), one that held for a minute sets it
     back. When even the cheapest rung is too late, blocks are left out but for a probe every ``probe_every`` seconds;
-    one that comes in time is believed, whatever was slow before.
+    one that comes in time is believed, whatever was slow before. If nothing fits and the cheapest rung turns out to
+    cost as much as a better one, it goes back to that: looking worse must be worth something.
     """
 
     _HEADROOM = 1.25
     _QUALITY_STEP = 0.7
     _LONGEST_WAIT = 60.0
     _FAILS_WITHIN = 20.0
+    _ENOUGH = 8
+    _WORTHWHILE = 1.2
 
     def __init__(self, ladder: tuple[Rung, ...], up_after: float = 2.0, probe_every: float = 1.0) -> None:
         if not ladder:
@@ -121,7 +124,7 @@ class Governor:
         room = deadline - now
         before = self._index
         fitting = [i for i in range(before, len(self._ladder)) if self.fits(i, room, period)]
-        self._index = fitting[0] if fitting else len(self._ladder) - 1
+        self._index = fitting[0] if fitting else self._last_resort()
         if self._index > before:
             self._fell(now, before)
             return Decision(self.rung, moved_from=self._ladder[before])
@@ -130,11 +133,22 @@ class Governor:
                 return Decision(None)
             self._probed_at = now
             self._probing = room
-            return Decision(self.rung)
-        if self._may_climb(now, room, period):
+            return self._here(before)
+        if fitting and self._may_climb(now, room, period):
             self._index -= 1
-            return Decision(self.rung, moved_from=self._ladder[before])
-        return Decision(self.rung)
+        return self._here(before)
+
+    def _here(self, before: int) -> Decision:
+        return Decision(self.rung, moved_from=self._ladder[before] if before != self._index else None)
+
+    def _last_resort(self) -> int:
+        """Where to stand when nothing fits: the cheapest rung, or the best of those that cost about as much. (There
+        are filters whose cost does not go with size; they would look worse for nothing.)"""
+        cheapest = len(self._ladder) - 1
+        if self._costs[cheapest].samples < self._ENOUGH:
+            return cheapest
+        limit = self._costs[cheapest].mean * self._WORTHWHILE
+        return next(i for i, cost in enumerate(self._costs) if i == cheapest or 0 < cost.mean <= limit)
 
     def _judge(self, index: int) -> tuple[Cost, float]:
         """A measured cost, and the share of it that rung ``index`` should need."""

@@ -249,6 +249,8 @@ class InlineFilter(_Runner):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except TimeoutError:
             raise FilterCrashedError(f"filter {self._spec.target} hung for more than {timeout:.1f} s") from None
+        except MemoryError as error:
+            raise FilterError(f"filter {self._spec.target} ran out of memory") from error
 
 
 def _cause(child: Child) -> str:

@@ -275,3 +275,30 @@ def test_a_slower_filter_never_gets_a_better_rung(a: float, b: float) -> None:
         governor.decide(1.0, 1.0 + BUDGET, PERIOD)
         chosen.append(build_ladder(3, 0.25).index(governor.rung))
     assert chosen[0] <= chosen[1]
+
+
+def test_a_filter_whose_cost_does_not_go_with_size_is_not_made_to_look_worse() -> None:
+    governor = Governor(build_ladder(1, 0.25))
+    now, rungs, moves = 0.0, [], 0
+    for _ in range(600):
+        decision = governor.decide(now, now + 0.25, 1 / 30)
+        assert decision.rung is not None
+        moves += decision.moved_from is not None
+        rungs.append(decision.rung.name)
+        governor.measured(decision.rung, 0.1)
+        now += 0.1
+    assert set(rungs[60:]) == {"full"}
+    assert moves <= 6
+
+
+def test_a_filter_that_is_too_slow_everywhere_but_gains_by_size_stays_small() -> None:
+    governor = Governor(build_ladder(1, 0.5))
+    now, rungs = 0.0, []
+    for _ in range(600):
+        decision = governor.decide(now, now + 0.25, 1 / 30)
+        assert decision.rung is not None
+        rungs.append(decision.rung.name)
+        cost = 0.2 * decision.rung.scale
+        governor.measured(decision.rung, cost)
+        now += cost
+    assert set(rungs[60:]) == {"size-50"}
