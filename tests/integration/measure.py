@@ -8,10 +8,10 @@ from pathlib import Path
 
 import av
 import numpy as np
-from streamfx.media.pattern import click_times, is_flash, read_counter
 
 from streamfx.core.frames import AUDIO_RATE
 from streamfx.media.convert import AudioConverter
+from streamfx.media.pattern import click_times, is_flash, read_counter
 
 
 @dataclass(frozen=True, slots=True)
