@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamfx.core.backoff import Backoff
-from streamfx.core.errors import FilterCrashedError, FilterError
+from streamfx.core.errors import FilterCrashedError, FilterError, StreamFXError
 from streamfx.filters.base import Block, Params
 from streamfx.filters.host import FilterHost, FilterSpec
 from streamfx.ipc.arena import Arena
@@ -115,9 +115,9 @@ class WorkerFilter(_Runner):
             started = time.monotonic()
             try:
                 reason = await self._live()
-            except FilterError as error:
+            except (StreamFXError, OSError) as error:
                 if not been_ready:
-                    raise
+                    raise _as_filter_error(error, self._spec.target) from error
                 reason = str(error)
             been_ready = True
             if time.monotonic() - started > _STABLE_AFTER:
@@ -251,6 +251,12 @@ class InlineFilter(_Runner):
             raise FilterCrashedError(f"filter {self._spec.target} hung for more than {timeout:.1f} s") from None
         except MemoryError as error:
             raise FilterError(f"filter {self._spec.target} ran out of memory") from error
+
+
+def _as_filter_error(error: Exception, target: str) -> StreamFXError:
+    if isinstance(error, StreamFXError):
+        return error
+    return FilterError(f"filter {target} could not be started: {error}")
 
 
 def _cause(child: Child) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfx.core.backoff import Backoff
-from streamfx.core.errors import UsageError, redact
+from streamfx.core.errors import StreamFXError, UsageError, redact
 from streamfx.core.frames import Pixels, Samples
 from streamfx.ipc.arena import Arena
 from streamfx.ipc.child import Child, spawn
@@ -156,8 +156,15 @@ class ProcessOutput:
     async def _attempt(self) -> bool:
         """One life of the output's process. Returns whether trying again is pointless."""
         self._set(SinkState.CONNECTING)
-        arena = Arena.create(self._layout.size)
         self._attempt_bytes = 0
+        try:
+            return await self._live()
+        except (StreamFXError, OSError) as error:  # no memory to share, no process to be had: perhaps later
+            self.error = redact(str(error), self._url.secrets)
+            return False
+
+    async def _live(self) -> bool:
+        arena = Arena.create(self._layout.size)
         fatal = False
         try:
             async with spawn("streamfx.media.output_process", self.name) as child:

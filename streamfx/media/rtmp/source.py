@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
@@ -24,8 +24,8 @@ from streamfx.media.url import MediaUrl
 
 logger = logging.getLogger(__name__)
 
-_RATES = [Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 240)]
-_RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)]
+_WHOLE_RATES = [Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 240)]
+_NTSC_RATES = [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)]
 _RATE_SAMPLE = 12
 _OPEN_TIMEOUT = 15.0
 _FRAMES_AHEAD = 16
@@ -87,26 +87,26 @@ async def _pulling(url: MediaUrl, request: SourceRequest, grace: float) -> Async
 async def _pull(url: MediaUrl, request: SourceRequest, source: RtmpSource, grace: float) -> None:
     """Plays the stream, again and again when it breaks off, until ``grace`` seconds brought nothing."""
     backoff = Backoff(first=0.5, longest=10.0)
-    lost_at: float | None = None
     while True:
+        reason = "the stream ended"
+        last_heard = source.heard_at
         try:
             async with RtmpPlayer(_without_options(url), clock=request.clock) as player:
                 source.begin("pulling")
                 await source.feed(player.tags(), player)
-                lost_at, reason = None, "the stream ended"
-                backoff.reset()
-        except StreamFXError as error:
+        except (StreamFXError, OSError) as error:
             if not source.ever_began:
-                source.end(error)
+                source.end(error if isinstance(error, StreamFXError) else SourceError(f"{url}: {error}"))
                 return
             reason = str(error)
         now = request.clock.now()
-        lost_at = now if lost_at is None else lost_at
-        if now - lost_at >= grace:
+        if source.heard_at != last_heard:
+            backoff.reset()
+        if now - source.heard_at >= grace:
             source.end(SourceError(f"{url} was lost and did not come back within {grace:.0f} s: {reason}"))
             return
         request.on_state(f"lost ({reason}), trying again")
-        await request.clock.sleep_until(now + min(backoff.next(), max(0.1, lost_at + grace - now)))
+        await request.clock.sleep_until(now + min(backoff.next(), max(0.1, source.heard_at + grace - now)))
 
 
 def _without_options(url: MediaUrl) -> str:
@@ -145,6 +145,8 @@ class RtmpSource:
         self._ending: asyncio.TimerHandle | None = None
         self._error: StreamFXError | None = None
         self.ever_began = False
+        self.heard_at = request.clock.now()
+        """When the last tag came, in clock seconds; at first, when the source was made."""
 
     @property
     def info(self) -> MediaInfo:
@@ -173,22 +175,31 @@ class RtmpSource:
             self._ending = asyncio.get_running_loop().call_later(grace, self.end, None)
 
     def end(self, error: StreamFXError | None) -> None:
-        """No more will come."""
+        """No more will come; what has come is still decoded."""
         self._error = error
-        if not self._info.done():
-            self._info.set_exception(error or SourceError("the stream ended before its first picture"))
-            self._info.exception()
         self._tags.close()
 
     async def feed(self, tags: AsyncIterable[FlvTag], sender: Publisher | RtmpPlayer) -> None:
         """Takes one sender's tags until it leaves."""
         async for tag in tags:
+            self.heard_at = tag.received_at
             if tag.kind == "data":
                 self._metadata_rate = _stated_rate(sender.metadata)
             self._tags.put(tag)
 
     async def decode(self) -> None:
         """Tags to frames, until cancelled or ended."""
+        try:
+            await self._decode()
+        except Exception as error:
+            logger.exception("decoding failed")
+            self.end(SourceError(f"decoding failed: {type(error).__name__}: {error}"))
+        if not self._info.done():
+            self._info.set_exception(self._error or SourceError("the stream ended before its first picture"))
+            self._info.exception()  # it may be that nobody waits any more
+        await self._frames.put(None)
+
+    async def _decode(self) -> None:
         loop = asyncio.get_running_loop()
         while (item := await self._tags.get()) is not None:
             if item == "restart":
@@ -200,7 +211,6 @@ class RtmpSource:
                 # Until the stream is known nobody reads, and a queue full of sound would keep the picture out.
                 if self._info.done():
                     await self._frames.put(frame)
-        await self._frames.put(None)
 
     def _learn(self, frame: Frame) -> None:
         """Finds out the size and the frame rate from the first pictures."""
@@ -210,7 +220,8 @@ class RtmpSource:
         rate = self._metadata_rate
         if rate is None and len(self._measured) >= _RATE_SAMPLE:
             span = max(self._measured) - min(self._measured)
-            rate = nearest_rate((len(self._measured) - 1) / span) if span > 0 else Fraction(30)
+            # Timestamps in whole milliseconds do not tell 30 from 29.97; far more streams have whole rates.
+            rate = nearest_rate((len(self._measured) - 1) / span, _WHOLE_RATES) if span > 0 else Fraction(30)
         if rate is not None:
             # Whether there is sound may change with every publisher: there is always a track for it.
             self._info.set_result(MediaInfo(frame.size, rate, audio=True, live=True))
@@ -238,9 +249,9 @@ def _stated_rate(metadata: dict[str, object]) -> Fraction | None:
     return None
 
 
-def nearest_rate(fps: float) -> Fraction:
+def nearest_rate(fps: float, usual_rates: Sequence[Fraction] = (*_WHOLE_RATES, *_NTSC_RATES)) -> Fraction:
     """The usual frame rate within 1 % of ``fps``, else ``fps`` itself, from 1 to 240."""
-    usual = min(_RATES, key=lambda rate: abs(float(rate) - fps))
+    usual = min(usual_rates, key=lambda rate: abs(float(rate) - fps))
     if abs(float(usual) - fps) <= 0.01 * fps:
         return usual
     return Fraction(min(240.0, max(1.0, fps))).limit_denominator(1001)
