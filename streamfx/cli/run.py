@@ -28,6 +28,8 @@ def run_session(config: RunConfig) -> None:
     """Runs to the end and prints the summary. Raises ``StreamFXError``."""
     try:
         _run_to_the_end(config)
+    except asyncio.CancelledError:  # the second Ctrl-C
+        raise KeyboardInterrupt from None
     except StreamFXError as error:
         raise type(error)(config.without_secrets(str(error))) from error
 

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from streamfx.core.timeline import SlidingExtreme
 
 Fallback = Literal["source", "hold"]
+
+
+SLOT_EARLY = 0.4
+"""How far, in slots, a picture may be before its slot. Not a half: a picture right between two slots, as every other
+one is at half the source's rate, must fall to the same side each time."""
+
+
+def slot_of(media: float, fps: Fraction) -> int:
+    """The output slot that a picture of media time ``media`` (seconds) belongs to."""
+    return math.floor(media * fps + SLOT_EARLY)
 
 
 class Playout:

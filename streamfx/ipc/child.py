@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _LINE_LIMIT = 1 << 20
 _STDERR_LINES = 30
+_CHUNK = 1 << 14
+_LONGEST_NOTE = 500
+_REAP_TIMEOUT = 2.0
 
 
 class Child:
@@ -80,18 +84,40 @@ class Child:
 
     async def kill(self) -> int:
         """Ends it now. Returns its exit status."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-        return await self._process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                # It leads a session of its own: what it started goes with it, and lets go of its pipes.
+                os.killpg(self.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REAP_TIMEOUT):
+                await self._process.wait()
+        return self._process.returncode if self._process.returncode is not None else -9
 
     async def keep_stderr(self) -> None:
         assert self._process.stderr is not None
+        line = b""
         with contextlib.suppress(ConnectionError):
-            while chunk := await self._process.stderr.readline():
-                text = redact(chunk.decode(errors="replace").rstrip())
-                if text:
-                    self._stderr.append(text)
-                    logger.debug("child=%s pid=%d says=%r", self.name, self.pid, text)
+            while chunk := await self._process.stderr.read(_CHUNK):
+                *lines, line = (line + chunk).split(b"\n")
+                # A program may write for ever without ending a line.
+                line = line[-_CHUNK:]
+                for text in lines:
+                    self._note(text)
+        self._note(line)
+
+    def _note(self, line: bytes) -> None:
+        text = redact(line.decode(errors="replace").rstrip())[-_LONGEST_NOTE:]
+        if text:
+            self._stderr.append(text)
+            logger.debug("child=%s pid=%d says=%r", self.name, self.pid, text)
+
+    def close_pipes(self) -> None:
+        """Lets go of its pipes, which a grandchild that got away may still hold open."""
+        transport = getattr(self._process, "_transport", None)
+        if transport is not None:
+            transport.close()
 
 
 @contextlib.asynccontextmanager
@@ -128,3 +154,4 @@ async def _bury(child: Child, listener: asyncio.Task[None]) -> None:
     await asyncio.wait([listener], timeout=0.5)
     listener.cancel()
     await asyncio.gather(listener, return_exceptions=True)
+    child.close_pipes()

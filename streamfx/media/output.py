@@ -159,9 +159,12 @@ class ProcessOutput:
         self._attempt_bytes = 0
         try:
             return await self._live()
-        except (StreamFXError, OSError) as error:  # no memory to share, no process to be had: perhaps later
+        except (
+            StreamFXError,
+            OSError,
+        ) as error:  # no memory to share, no process to be had; a push may find some later
             self.error = redact(str(error), self._url.secrets)
-            return False
+            return not self._push
 
     async def _live(self) -> bool:
         arena = Arena.create(self._layout.size)

@@ -15,7 +15,7 @@ from streamfx.core.clock import Clock
 from streamfx.core.errors import FilterCrashedError, FilterError
 from streamfx.core.frames import AUDIO_RATE, AudioFrame, Pixels, VideoFrame
 from streamfx.core.governor import Governor, build_ladder
-from streamfx.core.playout import Gate, Playout, Shown
+from streamfx.core.playout import SLOT_EARLY, Gate, Playout, Shown, slot_of
 from streamfx.core.stats import SessionStats
 from streamfx.core.timeline import Timeline
 from streamfx.filters.base import Block, FilterInfo
@@ -140,7 +140,7 @@ class LiveFlow:
         if self._runner is None:
             self._rendered.add(picture)
         self._playout.ready(frame.pts, now)
-        slot = round(frame.pts * self._fps)
+        slot = slot_of(frame.pts, self._fps)
         if self._runner is not None and self._runner.ready and slot > self._last_slot:
             # Of several frames for one slot of a slower output, one is enough to filter.
             self._last_slot = slot
@@ -228,7 +228,7 @@ class LiveFlow:
     def _emit(self, slot: int, now: float) -> None:
         """Fills one output slot."""
         media = float(slot / self._fps)
-        reach = media + self._period / 2
+        reach = media + SLOT_EARLY * self._period
         rendered, source = self._rendered.newest_at(reach), self._sources.newest_at(reach)
         shown = self._gate.choose(media, rendered.media if rendered else None, source.media if source else None)
         if shown is Shown.SLATE:

@@ -10,6 +10,7 @@ import numpy as np
 from streamfx.core.clock import Clock
 from streamfx.core.errors import FilterCrashedError, FilterError, SinkError
 from streamfx.core.frames import AudioFrame, Pixels, VideoFrame
+from streamfx.core.playout import slot_of
 from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Block, FilterInfo
 from streamfx.filters.worker import FilterRunner
@@ -76,7 +77,7 @@ class OfflineFlow:
         """Whether a frame falls on an output slot of its own; without a constant rate all do."""
         if self._grid is None:
             return True
-        slot = round(frame.pts * self._grid)
+        slot = slot_of(frame.pts, self._grid)
         if slot <= self._last_slot:
             self._stats.count("dropped")
             return False
@@ -136,7 +137,7 @@ class OfflineFlow:
         if self._grid is None:
             await self._write(pixels, pts)
             return
-        slot = round(pts * self._grid)
+        slot = slot_of(pts, self._grid)
         if self._held is not None:
             first, held = self._held
             for index in range(first, slot):
