@@ -155,8 +155,9 @@ class Sink(Protocol):
         """Waits until a picture can be written without being dropped, or the output has failed."""
         ...
 
-    def write_video(self, pixels: Pixels, pts: float) -> None:
-        """A picture of the agreed size at ``pts`` seconds. Dropped and counted if the output is not keeping up."""
+    def write_video(self, pixels: Pixels, pts: float, captured_at: float | None = None) -> None:
+        """A picture of the agreed size at ``pts`` seconds. Dropped and counted if the output is not keeping up.
+        ``captured_at``: clock seconds at which its source frame came in; None if there is none (a slate)."""
         ...
 
     def write_audio(self, samples: Samples, start: int) -> None:

@@ -265,7 +265,7 @@ class ProcessOutput:
             self._changed.clear()
             await self._changed.wait()
 
-    def write_video(self, pixels: Pixels, pts: float) -> None:
+    def write_video(self, pixels: Pixels, pts: float, captured_at: float | None = None) -> None:
         if self._arena is None or self._child is None or self._closing:
             self.missed += 1
             return

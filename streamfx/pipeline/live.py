@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
 
-from streamfx.core.channel import Closed, LatestBlocks
 from streamfx.core.clock import Clock
-from streamfx.core.errors import FilterCrashedError, FilterError
 from streamfx.core.frames import AUDIO_RATE, AudioFrame, Pixels, VideoFrame
-from streamfx.core.governor import Governor, build_ladder
 from streamfx.core.playout import SLOT_EARLY, Gate, Playout, Shown, slot_of
 from streamfx.core.stats import SessionStats
 from streamfx.core.timeline import Timeline
-from streamfx.filters.base import Block, FilterInfo
+from streamfx.filters.base import FilterInfo
 from streamfx.filters.worker import FilterRunner
 from streamfx.media.base import OutputFormat, Sink, Source
 from streamfx.pipeline.audio_lane import AudioLane
-from streamfx.pipeline.lag import LagLine
+from streamfx.pipeline.filter_lane import FilterLane
 from streamfx.pipeline.settings import SessionSettings
 from streamfx.pipeline.shelf import Picture, Shelf
 from streamfx.pipeline.slate import Slate
@@ -37,7 +34,10 @@ _STANDSTILL = 0.5
 
 
 class LiveFlow:
-    """Three tasks: frames come in, the newest are filtered, the output slots are filled when they are due."""
+    """Frames come in, the newest are filtered, the output slots are filled when they are due.
+
+    ``sinks`` may change while it runs, and so may the filter (``switch``).
+    """
 
     def __init__(
         self,
@@ -49,23 +49,20 @@ class LiveFlow:
         clock: Clock,
         on_event: Callable[[str, str], None],
     ) -> None:
-        info = settings.filter.type.info if settings.filter else FilterInfo()
         self._settings = settings
         self._fps: Fraction = output.fps
         self._period = float(1 / output.fps)
         self._has_audio = output.audio
-        self._runner = runner
         self._sinks = sinks
         self._stats = stats
         self._clock = clock
         self._on_event = on_event
-        self._block = info.block
         self._timeline = Timeline(float(output.fps))
         self._playout = Playout(float(output.fps), settings.budget)
         self._gate = Gate(settings.gate, self._period)
-        self._governor = Governor(build_ladder(info.quality_levels, info.min_scale))
-        self._blocks: LatestBlocks[VideoFrame] = LatestBlocks(info.block)
-        self._lag = LagLine(info.lag)
+        self._lane = self._lane_for(settings.filter.type.info, runner) if settings.filter and runner else None
+        self._rendering: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._sources, self._rendered = Shelf(), Shelf()
         self._audio = AudioLane()
         self._started = asyncio.Event()
@@ -74,32 +71,58 @@ class LiveFlow:
         self._last_slot = -1
         self._last_shown: Picture | None = None
         self._slate: tuple[float, Slate] | None = None
+        self._dropped_before = 0
+        self.shown: Shown | None = None
+        """What the last slot was filled with."""
 
     @property
-    def rung(self) -> str:
-        """The governor's present rung."""
-        return self._governor.rung.name
+    def rung(self) -> str | None:
+        """The governor's present rung; None without a filter."""
+        return self._lane.rung if self._lane else None
 
     @property
     def delay(self) -> float:
         """Seconds from capture to output, at present."""
         return self._playout.delay
 
+    def switch(self, info: FilterInfo | None, runner: FilterRunner | None) -> None:
+        """Another filter (or none) from the next frame on; its runner should be ready. What the one before has in the
+        works is let go; its last picture is held until the new one's first."""
+        if self._lane is not None:
+            self._lane.retire()
+            self._dropped_before += self._lane.dropped
+        if self._rendering is not None:
+            self._rendering.cancel()
+            self._rendering = None
+        self._lane = self._lane_for(info, runner) if info and runner else None
+        self._render()
+
+    def _lane_for(self, info: FilterInfo, runner: FilterRunner) -> FilterLane:
+        budget = self._settings.budget
+        return FilterLane(
+            info, runner, self._period, budget, self._stats, self._clock, self._on_event, self._take_rendered
+        )
+
+    def _render(self) -> None:
+        if self._lane is not None and self._group is not None and self._end is None:
+            self._rendering = self._group.create_task(self._lane.run(), name="filter")
+
     async def run(self, source: Source) -> None:
         """Runs until the source has ended and its last frame was put out."""
-        async with asyncio.TaskGroup() as group:
-            filtering = group.create_task(self._filter(), name="filter") if self._runner else None
-            group.create_task(self._pace(), name="pace")
+        async with asyncio.TaskGroup() as self._group:
+            self._render()
+            self._group.create_task(self._pace(), name="pace")
             try:
                 await self._ingest(source)
             finally:
                 self._end = 0.0 if self._last_media is None else self._last_media + self._period
                 self._started.set()
-                self._blocks.close()
-            if filtering is not None:
+                if self._lane is not None:
+                    self._lane.finish()
+            if self._rendering is not None:
                 # What is in the works may still come in time for its slot; after that nobody wants it.
-                await asyncio.wait([filtering], timeout=self._settings.budget)
-                filtering.cancel()
+                await asyncio.wait([self._rendering], timeout=self._settings.budget)
+                self._rendering.cancel()
 
     async def _ingest(self, source: Source) -> None:
         anchors = 0
@@ -126,8 +149,8 @@ class LiveFlow:
             self._stats.count("source_restarts")
             self._on_event("source", "timestamps anchored anew")
         self._audio.restart()
-        self._blocks.clear()
-        self._lag.clear()
+        if self._lane is not None:
+            self._lane.restart()
 
     def _take_picture(self, frame: VideoFrame) -> None:
         now = self._clock.now()
@@ -137,14 +160,14 @@ class LiveFlow:
         picture = Picture(frame.pixels, frame.pts, frame.captured_at)
         self._sources.add(picture)
         self._playout.captured(frame.pts, frame.captured_at)
-        if self._runner is None:
+        if self._lane is None:
             self._rendered.add(picture)
         self._playout.ready(frame.pts, now)
         slot = slot_of(frame.pts, self._fps)
-        if self._runner is not None and self._runner.ready and slot > self._last_slot:
+        if self._lane is not None and self._lane.ready and slot > self._last_slot:
             # Of several frames for one slot of a slower output, one is enough to filter.
             self._last_slot = slot
-            self._blocks.put(frame)
+            self._lane.offer(frame)
         self._started.set()
 
     def _take_sound(self, frame: AudioFrame) -> None:
@@ -154,65 +177,9 @@ class LiveFlow:
             slot = math.floor(frame.pts / self._period + 1e-6)
             self._playout.sound_ready(slot * self._period, self._clock.now())
 
-    async def _filter(self) -> None:
-        assert self._runner is not None
-        anchors = self._timeline.anchors
-        while True:
-            await self._runner.wait_ready()
-            try:
-                block = await self._blocks.take()
-            except Closed:
-                return
-            reset = anchors != self._timeline.anchors
-            anchors = self._timeline.anchors
-            await self._render(self._runner, block, reset)
-
-    async def _render(self, runner: FilterRunner, frames: list[VideoFrame], reset: bool) -> None:
-        """Filters a block at the rung the governor chooses, and shelves what comes out."""
-        now = self._clock.now()
-        # With a lag, the rendering that comes out belongs to an older frame, which is due earlier.
-        deadline = frames[0].deadline - self._lag.frames * self._period
-        decision = self._governor.decide(now, deadline, len(frames) * self._period)
-        if decision.moved_from is not None:
-            self._stats.moves[decision.moved_from.name, self._governor.rung.name] += 1
-        rung = decision.rung
-        if rung is None:
-            self._stats.count("left_out", len(frames))
-            return
-        self._stats.stage("wait", now - frames[-1].captured_at)
-        block = Block(video=_stack(frames), pts=tuple(frame.pts for frame in frames), quality=rung.quality)
-        try:
-            rendered = await runner.process(block, scale=rung.scale, reset=reset, timeout=self._hang_timeout)
-        except FilterCrashedError as error:
-            self._stats.count("filter_crashes")
-            self._lag.clear()
-            logger.debug("crash=%s", error)
-            return
-        except FilterError as error:
-            self._stats.count("filter_errors")
-            self._on_event("filter", str(error))
-            return
-        took = self._clock.now() - now
-        self._governor.measured(rung, took)
-        self._stats.stage("filter", rendered.seconds)
-        self._stats.stage("handover", max(0.0, took - rendered.seconds))
-        self._stats.rungs[rung.name] += 1
-        self._shelve(frames, rendered.block.frames)
-
-    @property
-    def _hang_timeout(self) -> float:
-        return max(2.0, 8 * self._settings.budget)
-
-    def _shelve(self, frames: list[VideoFrame], pictures: Iterable[Pixels]) -> None:
-        now = self._clock.now()
-        for frame, pixels in zip(frames, pictures, strict=True):
-            self._stats.count("processed")
-            owner = self._lag.owner(frame)
-            if owner is not None:
-                if now > owner.deadline:
-                    self._stats.count("late")
-                self._rendered.add(Picture(pixels, owner.pts, owner.captured_at))
-                self._playout.ready(owner.pts, now)
+    def _take_rendered(self, picture: Picture) -> None:
+        self._rendered.add(picture)
+        self._playout.ready(picture.media, self._clock.now())
 
     async def _pace(self) -> None:
         await self._started.wait()
@@ -223,7 +190,7 @@ class LiveFlow:
                 self._stats.count("slots_skipped", self._playout.skip_to(now))
             self._emit(self._playout.slot, now)
             self._playout.step()
-            self._stats.counters["dropped"] = self._blocks.dropped
+            self._stats.counters["dropped"] = self._dropped_before + (self._lane.dropped if self._lane else 0)
 
     def _emit(self, slot: int, now: float) -> None:
         """Fills one output slot."""
@@ -231,6 +198,7 @@ class LiveFlow:
         reach = media + SLOT_EARLY * self._period
         rendered, source = self._rendered.newest_at(reach), self._sources.newest_at(reach)
         shown = self._gate.choose(media, rendered.media if rendered else None, source.media if source else None)
+        captured_at: float | None = None
         if shown is Shown.SLATE:
             pixels = self._slate_at(media)
         else:
@@ -238,13 +206,13 @@ class LiveFlow:
             if picture is None:
                 return
             self._slate = None
-            pixels = picture.pixels
+            pixels, captured_at = picture.pixels, picture.captured_at
             if picture is not self._last_shown:
                 self._stats.latency.add(now - picture.captured_at)
             self._last_shown = picture
         self._count(shown)
         for sink in self._sinks:
-            sink.write_video(pixels, media)
+            sink.write_video(pixels, media, captured_at)
         if self._has_audio:
             start, end = (int(index * AUDIO_RATE / self._fps) for index in (slot, slot + 1))
             samples = self._audio.take(start, end - start)
@@ -253,12 +221,13 @@ class LiveFlow:
         self._stats.stage("emit", self._clock.now() - now)
 
     def _count(self, shown: Shown) -> None:
+        self.shown = shown
         self._stats.count("frames_out")
         if shown is Shown.REUSED:
             self._stats.count("reused")
         elif shown is Shown.SLATE:
             self._stats.count("slate_shown")
-        elif shown is Shown.SOURCE and self._runner is not None:
+        elif shown is Shown.SOURCE and self._lane is not None:
             self._stats.count("source_shown")
 
     def _slate_at(self, media: float) -> Pixels:
@@ -273,7 +242,3 @@ class LiveFlow:
         """(height, width) before anything was shown."""
         newest = self._sources.newest_at(float("inf"))
         return (newest.pixels.shape[0], newest.pixels.shape[1]) if newest else (360, 640)
-
-
-def _stack(frames: list[VideoFrame]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return frames[0].pixels[None] if len(frames) == 1 else np.stack([frame.pixels for frame in frames])

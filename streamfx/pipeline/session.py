@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 import logging
 import os
 import socket
 import uuid
 from collections.abc import Callable, Coroutine, Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from streamfx.core.clock import Clock, MonotonicClock
 from streamfx.core.errors import SinkError, StreamFXError, UsageError
 from streamfx.core.stats import SessionStats
+from streamfx.filters.base import Params
 from streamfx.filters.host import FilterSpec
 from streamfx.filters.registry import parse_params
 from streamfx.filters.worker import InlineFilter, WorkerFilter
@@ -56,11 +59,33 @@ class SessionState(enum.StrEnum):
     ENDED = "ended"
 
 
+@dataclass(eq=False, slots=True)
+class _Output:
+    """One output at work. ``url``: None for a sink that the session's owner brought along."""
+
+    id: int
+    sink: Sink
+    url: MediaUrl | None
+    task: asyncio.Task[None] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Filter:
+    """One filter at work."""
+
+    choice: FilterChoice
+    runner: WorkerFilter | InlineFilter
+    task: asyncio.Task[None] | None = None
+    error: StreamFXError | None = None
+
+
 class Session:
-    """One live stream (or one file). ``await run()`` once; ``stop()`` and ``set_params()`` at any time, from the loop.
+    """One live stream (or one file). ``await run()`` once; ``stop()``, ``set_params()``, ``switch_filter()``,
+    ``add_output()`` and ``remove_output()`` at any time, from the loop.
 
     ``on_event`` is told ("source" | "filter" | "output" | "state", text) as things happen; no secrets in it.
-    ``shared``: of the program, when it runs several sessions that listen on one port.
+    ``shared``: of the program, when it runs several sessions that listen on one port. ``sinks``: more outputs, real
+    time ones that belong to the caller; with them a session may do without any of its own.
     """
 
     def __init__(
@@ -69,6 +94,7 @@ class Session:
         clock: Clock | None = None,
         on_event: Callable[[str, str], None] | None = None,
         shared: Shared | None = None,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.state = SessionState.NEW
@@ -79,11 +105,18 @@ class Session:
         self._clock = clock or MonotonicClock()
         self._on_event = on_event or (lambda kind, text: None)
         self._shared = shared or Shared()
+        self._own_sinks = tuple(sinks)
+        self._ids = itertools.count(1)
+        self._outputs: list[_Output] = []
         self._sinks: list[Sink] = []
-        self._runner: WorkerFilter | InlineFilter | None = None
-        self._source: Source | None = None
-        self._flow: LiveFlow | OfflineFlow | None = None
+        self._choice = settings.filter
         self._params = settings.filter.params if settings.filter else None
+        self._filter: _Filter | None = None
+        self._switching = asyncio.Lock()
+        self._source: Source | None = None
+        self._format: OutputFormat | None = None
+        self._flow: LiveFlow | OfflineFlow | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._stopping = asyncio.Event()
         self._interrupted = False
         self._opening: asyncio.Timeout | None = None
@@ -103,7 +136,7 @@ class Session:
         request = SourceRequest(
             clock=self._clock,
             size=self._settings.size,
-            realtime=any(url.scheme in LIVE_SINKS for url in self._settings.outputs),
+            realtime=self._has_live_outputs,
             on_state=self._source_state,
             shared=self._shared,
         )
@@ -130,17 +163,80 @@ class Session:
 
     def set_params(self, values: dict[str, Any]) -> None:
         """Changes filter parameters from the next block on, all at once. Raises ``UsageError``, changing nothing."""
-        choice = self._settings.filter
-        if choice is None or self._params is None:
+        if self._choice is None or self._params is None:
             raise UsageError("this session has no filter; start it with one to set parameters")
-        self._params = parse_params(choice.type, values, base=self._params)
-        if self._runner is not None:
-            self._runner.set_params(self._params)
+        self._params = parse_params(self._choice.type, values, base=self._params)
+        if self._filter is not None:
+            self._filter.runner.set_params(self._params)
+
+    async def switch_filter(self, choice: FilterChoice | None) -> None:
+        """Puts another filter (None: none) in place of the present one, which works on until the new one is ready.
+
+        Raises ``FilterError`` if it cannot be set up, ``UsageError`` if the session is not a running live one or the
+        filter is of another kind; the present one stays then.
+        """
+        _check_filter(choice)
+        async with self._switching:
+            flow, output, group = self._flow, self._format, self._group
+            if not isinstance(flow, LiveFlow) or output is None or group is None or self._stopping.is_set():
+                raise UsageError("the filter of a session can be switched only while it runs live; try again then")
+            new = self._start_filter(group, choice, output) if choice is not None else None
+            try:
+                if new is not None:
+                    await _until_ready(new)
+            except BaseException:
+                if new is not None and new.task is not None:
+                    new.task.cancel()
+                raise
+            old, self._filter = self._filter, new
+            self._choice, self._params = choice, choice.params if choice else None
+            flow.switch(choice.type.info if choice else None, new.runner if new else None)
+            if old is not None and old.task is not None:
+                old.task.cancel()
+            self._event("filter", f"switched to {choice.type.name}" if choice else "switched off")
+
+    async def add_output(self, url: MediaUrl) -> int:
+        """Starts to write to one more place, and returns its id. Raises ``UsageError`` or ``SinkError``."""
+        await self._check_output(url, self._places())
+        output, group = self._format, self._group
+        if output is None or group is None or not isinstance(self._flow, LiveFlow) or self._stopping.is_set():
+            raise UsageError("outputs can be added to a session only while it runs live; try again then")
+        entry = _Output(next(self._ids), make_sink(url, output), url)
+        self._outputs.append(entry)
+        self._sinks.append(entry.sink)
+        self._start_output(group, entry)
+        self._event("output", f"{url} added")
+        return entry.id
+
+    async def remove_output(self, id: int) -> None:
+        """Finishes an output and lets it go. Raises ``UsageError`` if there is none with this id."""
+        entry = next((entry for entry in self._outputs if entry.id == id and entry.url is not None), None)
+        if entry is None:
+            raise UsageError(f"there is no output {id}; the list of outputs tells the numbers")
+        self._outputs.remove(entry)
+        self._sinks.remove(entry.sink)
+        try:
+            await entry.sink.finish(STOP_GRACE)
+        finally:
+            if entry.task is not None:
+                entry.task.cancel()
+            self._event("output", f"{entry.url} removed")
+
+    @property
+    def filter(self) -> FilterChoice | None:
+        """The filter that was chosen last."""
+        return self._choice
+
+    @property
+    def params(self) -> Params | None:
+        """The present parameters of the filter."""
+        return self._params
 
     @property
     def worker_pid(self) -> int | None:
         """The process id of the filter's worker, while it lives."""
-        return self._runner.pid if isinstance(self._runner, WorkerFilter) else None
+        runner = self._filter.runner if self._filter else None
+        return runner.pid if isinstance(runner, WorkerFilter) else None
 
     def stats(self) -> dict[str, Any]:
         """A snapshot in JSON values."""
@@ -151,71 +247,112 @@ class Session:
             "source": str(self._settings.source),
             "source_state": self.source_state,
             "source_counters": self._source.stats() if self._source else {},
-            "filter": self._settings.filter.type.name if self._settings.filter else None,
+            "filter": self._choice.type.name if self._choice else None,
             "params": self._params.model_dump(mode="json") if self._params else None,
-            "filter_ready": self._runner.ready if self._runner else None,
+            "filter_ready": self._filter.runner.ready if self._filter else None,
             "rung": live.rung if live else None,
+            "shown": live.shown.value if live and live.shown else None,
             "delay_ms": 1e3 * live.delay if live else None,
             "position_s": self._flow.position if isinstance(self._flow, OfflineFlow) else None,
             **self.counts.as_dict(),
-            "outputs": [sink.stats() for sink in self._sinks],
+            "outputs": [{"id": entry.id, **entry.sink.stats()} for entry in self._outputs if entry.url is not None],
         }
+
+    @property
+    def _has_live_outputs(self) -> bool:
+        return bool(self._own_sinks) or any(url.scheme in LIVE_SINKS for url in self._settings.outputs)
 
     async def _check_outputs(self) -> None:
         """Refuses what cannot work before anything is opened or written."""
-        from streamfx.media.output import check_stream, check_writable
-
-        choice = self._settings.filter
-        if choice is not None and (choice.type.info.takes, choice.type.info.gives) != ("video", "video"):
-            raise UsageError(
-                f"filter {choice.type.name!r} takes {choice.type.info.takes} and gives {choice.type.info.gives}; "
-                "so far a session runs filters from video to video only"
-            )
+        _check_filter(self._settings.filter)
         check_scheme(self._settings.source, output=False)
-        if not self._settings.outputs:
+        if not self._settings.outputs and not self._own_sinks:
             raise UsageError("no output was given; name a file or a URL to write to")
-        taken = {_place(self._settings.source): "the input"}
+        taken = self._places()
         for url in self._settings.outputs:
-            check_scheme(url, output=True)
-            if _place(url) in taken:
-                raise UsageError(f"output {url} is {taken[_place(url)]} as well; name each place once")
+            await self._check_output(url, taken, resolve=False)
             taken[_place(url)] = "another output"
-            if url.scheme == "file":
-                check_writable(url)
-            else:
-                check_stream(url)
         for url in self._settings.outputs:
             if url.scheme != "file":
+                await _check_host(url)
+
+    def _places(self) -> dict[Hashable, str]:
+        """What is in use already, and as what."""
+        taken = {_place(self._settings.source): "the input"}
+        return taken | {_place(entry.url): "another output" for entry in self._outputs if entry.url is not None}
+
+    async def _check_output(self, url: MediaUrl, taken: dict[Hashable, str], resolve: bool = True) -> None:
+        from streamfx.media.output import check_stream, check_writable
+
+        check_scheme(url, output=True)
+        if _place(url) in taken:
+            raise UsageError(f"output {url} is {taken[_place(url)]} as well; name each place once")
+        if url.scheme == "file":
+            check_writable(url)
+        else:
+            check_stream(url)
+            if resolve:
                 await _check_host(url)
 
     async def _stream(self, source: Source) -> None:
         self.info = source.info
         self._source = source
-        output = self._output_format(source.info)
-        self._sinks = [make_sink(url, output) for url in self._settings.outputs]
+        self._format = output = self._output_format(source.info)
+        self._outputs = [_Output(next(self._ids), sink, None) for sink in self._own_sinks]
+        self._outputs += [_Output(next(self._ids), make_sink(url, output), url) for url in self._settings.outputs]
+        self._sinks = [entry.sink for entry in self._outputs]
         async with asyncio.TaskGroup() as group:
-            services = [group.create_task(self._guard(sink.run()), name=f"output {sink.name}") for sink in self._sinks]
-            if self._settings.filter is not None:
-                self._runner = self._make_runner(self._settings.filter, output)
-                services.append(group.create_task(self._guard(self._runner.run()), name="filter"))
-            services.append(group.create_task(self._watch_outputs(services[: len(self._sinks)]), name="watch"))
+            self._group = group
+            for entry in self._outputs:
+                self._start_output(group, entry)
+            if self._choice is not None:
+                self._filter = self._start_filter(group, self._choice, output)
             try:
                 await self._flow_until_stopped(source, output)
                 self._set(SessionState.FINISHING)
                 grace = STOP_GRACE if self._interrupted or output.live else _END_GRACE
                 async with asyncio.TaskGroup() as finishing:
-                    for sink in self._sinks:
-                        finishing.create_task(sink.finish(grace))
+                    for entry in self._outputs:
+                        finishing.create_task(entry.sink.finish(grace))
             finally:
-                for service in services:
-                    service.cancel()
+                self._group = None
+                for service in (*self._outputs, self._filter):
+                    if service is not None and service.task is not None:
+                        service.task.cancel()
         self._note_failed_outputs()
+
+    def _start_output(self, group: asyncio.TaskGroup, entry: _Output) -> None:
+        entry.task = group.create_task(self._run_output(entry), name=f"output {entry.sink.name}")
+
+    async def _run_output(self, entry: _Output) -> None:
+        """Keeps an output going; ends the session when nobody is left to send to."""
+        await self._guard(entry.sink.run())
+        if all(other.task is not None and (other is entry or other.task.done()) for other in self._outputs):
+            self._stopping.set()
+
+    def _start_filter(self, group: asyncio.TaskGroup, choice: FilterChoice, output: OutputFormat) -> _Filter:
+        first = self._filter is None and choice is self._choice
+        params = (self._params if first and self._params else choice.params).model_dump(mode="json")
+        spec = FilterSpec(choice.target, output.size, float(output.fps), choice.threads, params)
+        kind = InlineFilter if choice.inline else WorkerFilter
+        entry = _Filter(choice, kind(spec, choice.type.info.block, self._filter_event))
+        work = self._guard(entry.runner.run()) if first else self._try_filter(entry)
+        entry.task = group.create_task(work, name=f"filter {choice.type.name}")
+        return entry
+
+    async def _try_filter(self, entry: _Filter) -> None:
+        """A filter that is switched to may fail to start: the one before stays, and the stream goes on."""
+        try:
+            await entry.runner.run()
+        except StreamFXError as error:
+            entry.error = error
 
     async def _flow_until_stopped(self, source: Source, output: OutputFormat) -> None:
         if not await self._outputs_open():
             return
         self._set(SessionState.RUNNING)
-        parts = (self._settings, output, self._runner, self._sinks, self.counts, self._clock)
+        runner = self._filter.runner if self._filter else None
+        parts = (self._settings, output, runner, self._sinks, self.counts, self._clock)
         self._flow = LiveFlow(*parts, self._event) if output.live else OfflineFlow(*parts)
         async with asyncio.TaskGroup() as group:
             flow = group.create_task(self._guard(self._flow.run(source)), name="flow")
@@ -227,7 +364,7 @@ class Session:
     async def _outputs_open(self) -> bool:
         """Waits a moment for the files, so that their first frames are not missed. Live outputs come in when
         they can. Returns whether to go on."""
-        files = [s for s, url in zip(self._sinks, self._settings.outputs, strict=True) if url.scheme not in LIVE_SINKS]
+        files = [entry.sink for entry in self._outputs if entry.url and entry.url.scheme not in LIVE_SINKS]
         async with asyncio.TaskGroup() as group:
             opened = group.create_task(_all_opened(files))
             stopped = group.create_task(self._stopping.wait())
@@ -238,14 +375,8 @@ class Session:
 
     def _output_format(self, info: MediaInfo) -> OutputFormat:
         # Platforms want a sound track and get silence from a source that has none.
-        audio = info.audio or (info.live and any(url.scheme in LIVE_SINKS for url in self._settings.outputs))
+        audio = info.audio or (info.live and self._has_live_outputs)
         return OutputFormat(info.size, self._settings.fps or info.fps, audio, info.live, self._settings.encode)
-
-    def _make_runner(self, choice: FilterChoice, output: OutputFormat) -> WorkerFilter | InlineFilter:
-        params = (self._params or choice.params).model_dump(mode="json")
-        spec = FilterSpec(choice.target, output.size, float(output.fps), choice.threads, params)
-        kind = InlineFilter if choice.inline else WorkerFilter
-        return kind(spec, choice.type.info.block, self._filter_event)
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a part; its failure ends the session in good order instead of tearing everything down."""
@@ -263,13 +394,8 @@ class Session:
         self._error = self._error or error
         self._stopping.set()
 
-    async def _watch_outputs(self, outputs: Sequence[asyncio.Task[None]]) -> None:
-        """Ends the session when nobody is left to send to."""
-        await asyncio.wait(outputs)
-        self._stopping.set()
-
     def _note_failed_outputs(self) -> None:
-        failed = [sink for sink in self._sinks if sink.state is SinkState.FAILED]
+        failed = [entry.sink for entry in self._outputs if entry.sink.state is SinkState.FAILED]
         if failed and self._error is None:
             self._error = SinkError("; ".join(f"{sink.name} could not be written: {sink.error}" for sink in failed))
 
@@ -289,6 +415,32 @@ class Session:
     def _event(self, kind: str, text: str) -> None:
         logger.info("session=%s %s=%r", self.id, kind, text)
         self._on_event(kind, text)
+
+
+def _check_filter(choice: FilterChoice | None) -> None:
+    """Raises ``UsageError`` for a filter that a session cannot run."""
+    if choice is None:
+        return
+    info = choice.type.info
+    if (info.takes, info.gives) != ("video", "video"):
+        raise UsageError(
+            f"filter {choice.type.name!r} takes {info.takes} and gives {info.gives}; "
+            "so far a session runs filters from video to video only"
+        )
+
+
+async def _until_ready(entry: _Filter) -> None:
+    """Waits until a filter is set up. Raises what kept it from that."""
+    assert entry.task is not None
+    ready = asyncio.ensure_future(entry.runner.wait_ready())
+    try:
+        await asyncio.wait((ready, entry.task), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        ready.cancel()
+    if entry.error is not None:
+        raise entry.error
+    if not entry.runner.ready:
+        raise UsageError("the session ended before the filter was ready; start it again")
 
 
 async def _all_opened(sinks: Sequence[Sink]) -> None:

@@ -197,7 +197,7 @@ class RecordingSink:
         self.rooms += 1
         await asyncio.sleep(0)
 
-    def write_video(self, pixels: NDArray[np.uint8], pts: float) -> None:
+    def write_video(self, pixels: NDArray[np.uint8], pts: float, captured_at: float | None = None) -> None:
         self.pictures.append(Written(self._clock.now(), pts, pixels))
 
     def write_audio(self, samples: NDArray[np.float32], start: int) -> None:

@@ -82,7 +82,7 @@ async def test_three_times_too_slow_for_ten_minutes() -> None:
     stage = live_stage(camera(FPS, 600), lambda block, scale: 3 * PERIOD - 0.004, audio=False)
     seen: list[int] = []
     assert stage.runner is not None
-    await stage.play((300.0, lambda: seen.append(len(stage.flow._blocks._gathering))))
+    await stage.play((300.0, lambda: seen.append(len(stage.flow._lane._blocks._gathering))))
     assert_never_paused(stage.sink)
     assert len(stage.sink.pictures) == 600 * FPS
     settled = intervals([p for p in stage.sink.pictures if p.at - START > 5])

@@ -1,0 +1,147 @@
+"""One filter at work in a live stream: it gets the newest frames, and its results belong to their moments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from streamfx.core.channel import Closed, LatestBlocks
+from streamfx.core.clock import Clock
+from streamfx.core.errors import FilterCrashedError, FilterError
+from streamfx.core.frames import VideoFrame
+from streamfx.core.governor import Governor, build_ladder
+from streamfx.core.stats import SessionStats
+from streamfx.filters.base import Block, FilterInfo
+from streamfx.filters.worker import FilterRunner
+from streamfx.pipeline.lag import LagLine
+from streamfx.pipeline.shelf import Picture
+
+logger = logging.getLogger(__name__)
+
+
+class FilterLane:
+    """Renders the newest block at the rung its governor chooses; ``on_rendered`` gets each picture in order.
+
+    ``period``: seconds between frames. ``budget``: seconds from capture to output.
+    """
+
+    def __init__(
+        self,
+        info: FilterInfo,
+        runner: FilterRunner,
+        period: float,
+        budget: float,
+        stats: SessionStats,
+        clock: Clock,
+        on_event: Callable[[str, str], None],
+        on_rendered: Callable[[Picture], None],
+    ) -> None:
+        self._runner = runner
+        self._period = period
+        self._budget = budget
+        self._stats = stats
+        self._clock = clock
+        self._on_event = on_event
+        self._on_rendered = on_rendered
+        self._governor = Governor(build_ladder(info.quality_levels, info.min_scale))
+        self._blocks: LatestBlocks[VideoFrame] = LatestBlocks(info.block)
+        self._lag = LagLine(info.lag)
+        self._reset = False
+        self._closed = False
+
+    @property
+    def rung(self) -> str:
+        """The governor's present rung."""
+        return self._governor.rung.name
+
+    @property
+    def ready(self) -> bool:
+        """Whether the filter takes frames now."""
+        return self._runner.ready
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were replaced by newer ones before the filter got to them."""
+        return self._blocks.dropped
+
+    def offer(self, frame: VideoFrame) -> None:
+        """A frame to be filtered, if there is time for it."""
+        self._blocks.put(frame)
+
+    def restart(self) -> None:
+        """The source was interrupted: what waits is old, and the filter is to forget."""
+        self._blocks.clear()
+        self._lag.clear()
+        self._reset = True
+
+    def finish(self) -> None:
+        """Nothing more will be offered; what waits is still rendered."""
+        self._blocks.close()
+
+    def retire(self) -> None:
+        """Another filter has taken over: what comes out from now on is not shown."""
+        self._closed = True
+        self._blocks.close()
+
+    async def run(self) -> None:
+        """Renders until ``finish`` or ``retire``, or cancelled."""
+        while not self._closed:
+            await self._runner.wait_ready()
+            try:
+                block = await self._blocks.take()
+            except Closed:
+                return
+            reset, self._reset = self._reset, False
+            await self._render(block, reset)
+
+    async def _render(self, frames: list[VideoFrame], reset: bool) -> None:
+        now = self._clock.now()
+        # With a lag, the rendering that comes out belongs to an older frame, which is due earlier.
+        deadline = frames[0].deadline - self._lag.frames * self._period
+        decision = self._governor.decide(now, deadline, len(frames) * self._period)
+        if decision.moved_from is not None:
+            self._stats.moves[decision.moved_from.name, self._governor.rung.name] += 1
+        rung = decision.rung
+        if rung is None:
+            self._stats.count("left_out", len(frames))
+            return
+        self._stats.stage("wait", now - frames[-1].captured_at)
+        block = Block(video=_stack(frames), pts=tuple(frame.pts for frame in frames), quality=rung.quality)
+        try:
+            rendered = await self._runner.process(block, scale=rung.scale, reset=reset, timeout=self._hang_timeout)
+        except FilterCrashedError as error:
+            if not self._closed:
+                self._stats.count("filter_crashes")
+                self._lag.clear()
+                logger.debug("crash=%s", error)
+            return
+        except FilterError as error:
+            self._stats.count("filter_errors")
+            self._on_event("filter", str(error))
+            return
+        took = self._clock.now() - now
+        self._governor.measured(rung, took)
+        self._stats.stage("filter", rendered.seconds)
+        self._stats.stage("handover", max(0.0, took - rendered.seconds))
+        self._stats.rungs[rung.name] += 1
+        self._hand_on(frames, rendered.block.frames)
+
+    @property
+    def _hang_timeout(self) -> float:
+        return max(2.0, 8 * self._budget)
+
+    def _hand_on(self, frames: list[VideoFrame], pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+        now = self._clock.now()
+        for frame, pixels in zip(frames, pictures, strict=True):
+            self._stats.count("processed")
+            owner = self._lag.owner(frame)
+            if owner is not None and not self._closed:
+                if now > owner.deadline:
+                    self._stats.count("late")
+                self._on_rendered(Picture(pixels, owner.pts, owner.captured_at))
+
+
+def _stack(frames: list[VideoFrame]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return frames[0].pixels[None] if len(frames) == 1 else np.stack([frame.pixels for frame in frames])
