@@ -13,6 +13,7 @@ import numpy as np
 from streamfx.core.clock import Clock
 from streamfx.core.frames import AUDIO_RATE, AudioFrame, Pixels, VideoFrame
 from streamfx.core.playout import SLOT_EARLY, Gate, Playout, Shown, slot_of
+from streamfx.core.slate import Slate
 from streamfx.core.stats import SessionStats
 from streamfx.core.timeline import Timeline
 from streamfx.filters.base import FilterInfo
@@ -22,7 +23,6 @@ from streamfx.pipeline.audio_lane import AudioLane
 from streamfx.pipeline.filter_lane import FilterLane
 from streamfx.pipeline.settings import SessionSettings
 from streamfx.pipeline.shelf import Picture, Shelf
-from streamfx.pipeline.slate import Slate
 
 logger = logging.getLogger(__name__)
 

@@ -89,7 +89,7 @@ async def live(filter: FilterChoice | None, events: list[tuple[str, str]]) -> As
 
 async def until(true: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110 - what is waited for knows nothing of tests
             await asyncio.sleep(0.01)
 
 

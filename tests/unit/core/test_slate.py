@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streamfx.pipeline.slate import Slate
+from streamfx.core.slate import Slate
 
 
 @pytest.mark.parametrize("size", [(360, 640), (1080, 1920), (33, 57), (8, 8), (1, 1)])
