@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -35,6 +35,12 @@ class FilterConfig(_Strict):
     inline: bool = Field(False, description="in a thread of the stream's process, for debugging")
     threads: int = Field(1, ge=1, le=256, description="CPU threads it may use")
 
+    def choice(self) -> FilterChoice:
+        """The filter itself. Raises ``UsageError`` or ``FilterError``."""
+        target = target_of(self.name)
+        kind = load(target)
+        return FilterChoice(target, kind, parse_params(kind, self.params), self.inline, self.threads)
+
 
 class EncodeConfig(_Strict):
     """How outputs are encoded."""
@@ -45,10 +51,9 @@ class EncodeConfig(_Strict):
     gop_seconds: float = Field(2.0, ge=0.1, le=10, description="seconds between key frames")
 
 
-class RunConfig(_Strict):
-    """One run. Every key may also be given as a flag of `streamfx run`, which wins."""
+class StreamConfig(_Strict):
+    """How one stream is treated, whatever it comes from."""
 
-    input: str = Field("", description="file or URL the stream comes from")
     outputs: list[str] = Field(default_factory=list, description="files and URLs it goes to")
     filter: FilterConfig | None = Field(None, description="none: frames are passed on as they are")
     fps: float | None = Field(None, ge=1, le=240, description="frames per second of the output; none: the source's")
@@ -64,6 +69,30 @@ class RunConfig(_Strict):
         "source", description="after hold_ms: the source, or the last output on"
     )
     encode: EncodeConfig = Field(default_factory=EncodeConfig)
+
+    def settings(self, source: MediaUrl, outputs: tuple[MediaUrl, ...]) -> SessionSettings:
+        """What the pipeline needs of it. Raises ``UsageError``."""
+        return SessionSettings(
+            source=source,
+            outputs=outputs,
+            filter=self.filter.choice() if self.filter else None,
+            size=parse_size(self.size) if self.size else None,
+            fps=_rate(self.fps) if self.fps else None,
+            budget=self.budget_ms / 1e3,
+            gate=GatePolicy(self.hold_ms / 1e3, self.slate_after_ms / 1e3, self.fallback),
+            encode=EncodeSettings(
+                video_bitrate=1000 * self.encode.video_kbps,
+                audio_bitrate=1000 * self.encode.audio_kbps,
+                preset=self.encode.preset,
+                gop_seconds=self.encode.gop_seconds,
+            ),
+        )
+
+
+class RunConfig(StreamConfig):
+    """One run. Every key may also be given as a flag of `streamfx run`, which wins."""
+
+    input: str = Field("", description="file or URL the stream comes from")
     overwrite: bool = Field(False, description="replace output files that exist")
     stats_json: Path | None = Field(None, description="file that gets the statistics, every second and at the end")
 
@@ -83,52 +112,37 @@ class RunConfig(_Strict):
         outputs = [MediaUrl.parse(text) for text in self.outputs]
         if self.overwrite:
             outputs = [_overwriting(url) for url in outputs]
-        return SessionSettings(
-            source=MediaUrl.parse(self.input),
-            outputs=tuple(outputs),
-            filter=self._filter_choice(),
-            size=parse_size(self.size) if self.size else None,
-            fps=_rate(self.fps) if self.fps else None,
-            budget=self.budget_ms / 1e3,
-            gate=GatePolicy(self.hold_ms / 1e3, self.slate_after_ms / 1e3, self.fallback),
-            encode=EncodeSettings(
-                video_bitrate=1000 * self.encode.video_kbps,
-                audio_bitrate=1000 * self.encode.audio_kbps,
-                preset=self.encode.preset,
-                gop_seconds=self.encode.gop_seconds,
-            ),
-        )
-
-    def _filter_choice(self) -> FilterChoice | None:
-        if self.filter is None:
-            return None
-        target = target_of(self.filter.name)
-        kind = load(target)
-        params = parse_params(kind, self.filter.params)
-        return FilterChoice(target, kind, params, self.filter.inline, self.filter.threads)
+        return self.settings(MediaUrl.parse(self.input), tuple(outputs))
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {"filter": FilterConfig, "encode": EncodeConfig}
+_Config = TypeVar("_Config", bound=BaseModel)
 
 
 def load_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> RunConfig:
+    """``read_config`` for one run."""
+    config, used = read_config(RunConfig, path, flags, environment)
+    config._substituted.update(used)
+    return config
+
+
+def read_config(
+    model: type[_Config], path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> tuple[_Config, dict[str, str]]:
     """Reads ``path`` (none: an empty file), lays ``flags`` over it, replaces ``${NAME}`` by the environment's value.
 
-    ``flags`` has the keys of ``RunConfig`` that were given. Raises ``ConfigError`` naming the key and, for an unknown
-    one, the nearest known.
+    ``flags`` has the keys of ``model`` that were given. Returns also what was taken from the environment, by name.
+    Raises ``ConfigError`` naming the key and, for an unknown one, the nearest known.
     """
     values = _read(path) if path is not None else {}
     used: dict[str, str] = {}
     merged = _substitute(_overlay(values, flags), environment, used)
-    _refuse_unknown(merged, RunConfig, "")
+    _refuse_unknown(merged, model, "")
     try:
-        config = RunConfig.model_validate(merged)
+        return model.model_validate(merged), used
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{path or 'options'}: {where}: {_lower_first(first['msg'])}") from error
-    config._substituted.update(used)
-    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -154,11 +168,19 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold `key: value` lines at its top level")
+    _spell_out(values)
+    for session in values["sessions"].values() if isinstance(values.get("sessions"), dict) else ():
+        if isinstance(session, dict):
+            _spell_out(session)
+    return values
+
+
+def _spell_out(values: dict[str, Any]) -> None:
+    """Short forms: a filter by its name alone, one output without a list."""
     if isinstance(values.get("filter"), str):
         values["filter"] = {"name": values["filter"]}
     if isinstance(values.get("outputs"), str):
         values["outputs"] = [values["outputs"]]
-    return values
 
 
 def _overlay(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,6 +225,7 @@ def _substitute(value: Any, environment: Mapping[str, str], used: dict[str, str]
 
 
 def _refuse_unknown(values: Any, model: type[BaseModel], prefix: str) -> None:
+    """Raises ``ConfigError`` for a key that ``model``, or a model within it, does not have."""
     if not isinstance(values, dict):
         return
     known = model.model_fields
@@ -211,8 +234,24 @@ def _refuse_unknown(values: Any, model: type[BaseModel], prefix: str) -> None:
             near = difflib.get_close_matches(str(key), list(known), 1)
             hint = f"did you mean {prefix + near[0]!r}?" if near else f"there are: {', '.join(known)}"
             raise ConfigError(f"unknown key {prefix + str(key)!r}; {hint}")
-        if not prefix and key in _SECTIONS:
-            _refuse_unknown(value, _SECTIONS[key], f"{key}.")
+        inner, by_name = _model_within(known[key].annotation)
+        if inner is not None and by_name and isinstance(value, dict):
+            for name, item in value.items():
+                _refuse_unknown(item, inner, f"{prefix}{key}.{name}.")
+        elif inner is not None:
+            _refuse_unknown(value, inner, f"{prefix}{key}.")
+
+
+def _model_within(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The model that a field holds, and whether it holds several by name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    by_name = get_origin(annotation) is dict
+    for argument in get_args(annotation):
+        inner, _ = _model_within(argument)
+        if inner is not None:
+            return inner, by_name
+    return None, False
 
 
 def _lower_first(text: str) -> str:

@@ -85,6 +85,47 @@ def run(
 
 
 @app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", "-f", help="Filter of the session [b]live[/b] to begin with.")
+    ] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1; others need STREAMFX_TOKEN to be set.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page, WHIP, WHEP and REST. Default: 8080.")] = None,
+    rtmp_port: Annotated[
+        int | None, typer.Option(help="Port for publishing by RTMP; 0: none. Default: 1935 if it is free.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM), for https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
+) -> None:
+    """Serve a web page with live filters, WHIP and RTMP for publishing, WHEP for watching, and a REST interface.
+
+    Open the address it prints: choose a camera or a file, see before and after, change everything while it runs.
+    """
+    _set_up_logging(log_level)
+    of_filter = {"name": filter, "params": _pairs(set or []) or None}
+    flags: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "rtmp_port": rtmp_port,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+    }
+    flags["filter"] = {key: value for key, value in of_filter.items() if value is not None} or None
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "filter" in given and filter is None and config is None:
+        raise UsageError("--set is for a filter; name it with --filter")
+
+    from streamfx.cli.serve import run_server
+
+    run_server(config, given)
+
+
+@app.command()
 def filters(
     name: Annotated[str | None, typer.Argument(help="Show this one's parameters.", show_default=False)] = None,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +44,33 @@ class Histogram:
                 middle = self._FIRST * math.exp((bucket - 0.5) * math.log(self._GROWTH))
                 return min(middle, self.largest)
         return self.largest
+
+    def copy(self) -> Histogram:
+        """As it is now."""
+        return self._minus(None)
+
+    def since(self, before: Histogram) -> Histogram:
+        """What was added since ``before``, a copy of this one; ``largest`` is of all time."""
+        return self._minus(before)
+
+    def _minus(self, before: Histogram | None) -> Histogram:
+        result = Histogram()
+        result.largest = self.largest
+        result.count = self.count - (before.count if before else 0)
+        result.total = self.total - (before.total if before else 0.0)
+        taken = before._counts if before else [0] * self._BUCKETS
+        result._counts = [now - then for now, then in zip(self._counts, taken, strict=True)]
+        return result
+
+    def at_most(self, bounds: Sequence[float]) -> list[int]:
+        """How many values are not above each of ``bounds`` (seconds, rising), to within a bucket."""
+        counts, bucket, total = [], 0, 0
+        for bound in bounds:
+            while bucket < self._BUCKETS and self._FIRST * self._GROWTH**bucket <= bound * (1 + 1e-9):
+                total += self._counts[bucket]
+                bucket += 1
+            counts.append(total)
+        return counts
 
     def summary(self) -> dict[str, float]:
         """Milliseconds: p50, p95, p99, max; and the count."""

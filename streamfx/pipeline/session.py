@@ -10,6 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Coroutine, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ from streamfx.pipeline.offline import OfflineFlow
 from streamfx.pipeline.settings import FilterChoice, SessionSettings
 
 logger = logging.getLogger(__name__)
+
+SourceOpener = Callable[[SourceRequest], AbstractAsyncContextManager[Source]]
+"""Opens a source, to be entered."""
 
 STOP_GRACE = 1.2
 """Seconds outputs get to finish when the session is stopped from outside."""
@@ -85,7 +89,8 @@ class Session:
 
     ``on_event`` is told ("source" | "filter" | "output" | "state", text) as things happen; no secrets in it.
     ``shared``: of the program, when it runs several sessions that listen on one port. ``sinks``: more outputs, real
-    time ones that belong to the caller; with them a session may do without any of its own.
+    time ones that belong to the caller; with them a session may do without any of its own. ``open``: opens the source
+    in place of what the settings' URL means.
     """
 
     def __init__(
@@ -95,6 +100,7 @@ class Session:
         on_event: Callable[[str, str], None] | None = None,
         shared: Shared | None = None,
         sinks: Sequence[Sink] = (),
+        open: SourceOpener | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex[:8]
         self.state = SessionState.NEW
@@ -106,6 +112,7 @@ class Session:
         self._on_event = on_event or (lambda kind, text: None)
         self._shared = shared or Shared()
         self._own_sinks = tuple(sinks)
+        self._open = open
         self._ids = itertools.count(1)
         self._outputs: list[_Output] = []
         self._sinks: list[Sink] = []
@@ -141,8 +148,9 @@ class Session:
             shared=self._shared,
         )
         opened = False
+        opening = self._open(request) if self._open else open_source(self._settings.source, request)
         try:
-            async with asyncio.timeout(None) as self._opening, open_source(self._settings.source, request) as source:
+            async with asyncio.timeout(None) as self._opening, opening as source:
                 opened = True
                 self._opening.reschedule(None)
                 await self._stream(source)
@@ -223,6 +231,11 @@ class Session:
             self._event("output", f"{entry.url} removed")
 
     @property
+    def outputs(self) -> dict[int, MediaUrl]:
+        """The outputs by URL, by their ids."""
+        return {entry.id: entry.url for entry in self._outputs if entry.url is not None}
+
+    @property
     def filter(self) -> FilterChoice | None:
         """The filter that was chosen last."""
         return self._choice
@@ -265,7 +278,8 @@ class Session:
     async def _check_outputs(self) -> None:
         """Refuses what cannot work before anything is opened or written."""
         _check_filter(self._settings.filter)
-        check_scheme(self._settings.source, output=False)
+        if self._open is None:
+            check_scheme(self._settings.source, output=False)
         if not self._settings.outputs and not self._own_sinks:
             raise UsageError("no output was given; name a file or a URL to write to")
         taken = self._places()

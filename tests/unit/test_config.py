@@ -74,7 +74,7 @@ def test_empty_file(load: Load, text: str) -> None:
         ("fsp: 25", "unknown key 'fsp'; did you mean 'fps'"),
         ("filter: {nmae: toon}", "unknown key 'filter.nmae'; did you mean 'filter.name'"),
         ("encode: {pre_set: fast}", "unknown key 'encode.pre_set'; did you mean 'encode.preset'"),
-        ("quux: 1", "unknown key 'quux'; there are: input, outputs"),
+        ("quux: 1", "unknown key 'quux'; there are: outputs, filter"),
         ("1: 2", "unknown key '1'"),
         ("encode: {xyzzy: 1}", "unknown key 'encode.xyzzy'; there are: video_kbps"),
     ],

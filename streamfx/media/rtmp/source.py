@@ -11,9 +11,11 @@ from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
 
 from streamfx.core.backoff import Backoff
+from streamfx.core.clock import Clock
 from streamfx.core.errors import SourceError, StreamFXError, UsageError
 from streamfx.core.frames import Frame, VideoFrame
 from streamfx.media.base import MediaInfo, Source, SourceRequest
+from streamfx.media.door import Visit
 from streamfx.media.rtmp.client import RtmpPlayer
 from streamfx.media.rtmp.connection import FlvTag
 from streamfx.media.rtmp.decode import TagDecoder
@@ -112,6 +114,25 @@ async def _pull(url: MediaUrl, request: SourceRequest, source: RtmpSource, grace
 def _without_options(url: MediaUrl) -> str:
     """The URL as the server is to see it: our own options are none of its business."""
     return url.raw.partition("?")[0]
+
+
+async def deliver(publisher: Publisher, visit: Visit, clock: Clock) -> None:
+    """Brings one publisher's frames to a door, until it leaves."""
+    async with _feeding(SourceRequest(clock=clock)) as source, asyncio.TaskGroup() as group:
+        source.begin("publishing")
+
+        async def feed() -> None:
+            await source.feed(publisher.tags(), publisher)
+            source.end(None)
+
+        feeding = group.create_task(feed(), name="rtmp feed")
+        try:
+            await source.opened(None)
+            visit.fps = source.info.fps
+            async for frame in source.frames():
+                visit.deliver(frame)
+        finally:
+            feeding.cancel()
 
 
 @contextlib.asynccontextmanager

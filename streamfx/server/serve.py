@@ -1,0 +1,143 @@
+"""Runs the server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from streamfx.core.errors import UsageError
+from streamfx.server.app import create_app, guarded
+from streamfx.server.manager import Manager
+from streamfx.server.settings import ServeConfig
+
+logger = logging.getLogger(__name__)
+
+_SHUTDOWN_GRACE = 3
+_BACKLOG = 256
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals are ours. ``ready`` and ``stopping`` tell where it is."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -> None:
+    """Serves until SIGINT or SIGTERM. ``on_ready`` is told the page's address once everything listens.
+
+    Raises ``UsageError`` or ``SourceError`` for what keeps it from starting.
+    """
+    manager = Manager(config)
+    app = create_app(manager)
+    listener = _listen(config)
+    with listener:
+        settings = uvicorn.Config(
+            guarded(app, config),
+            # The guards hide the application, and with it its lifespan.
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_SHUTDOWN_GRACE,
+            timeout_keep_alive=15,
+            h11_max_incomplete_event_size=65_536,
+            ssl_certfile=config.tls_cert,
+            ssl_keyfile=config.tls_key,
+        )
+        _load_tls(settings)
+        server = _Server(settings)
+        async with manager.running():
+            with _signals(server):
+                await _serve(server, listener, manager, lambda: on_ready(_address(config, listener), manager))
+
+
+async def _serve(server: _Server, listener: socket.socket, manager: Manager, on_ready: Callable[[], None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listener]), name="http")
+        await server.ready.wait()
+        on_ready()
+        await server.stopping.wait()
+        # Streams of events last as long as their sessions do: end those first.
+        manager.accepting = False
+        for session in manager.sessions.values():
+            session.events.close()
+        server.should_exit = True
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError:
+        raise UsageError(f"cannot listen on {config.host}; give an address of this machine") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except PermissionError:
+        listener.close()
+        raise UsageError(f"port {config.port} may not be used without more rights; choose one above 1023") from None
+    except OSError:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {config.host} port {config.port}; another program uses it, or it is no address of this "
+            "machine: choose another with --port or --host"
+        ) from None
+    return listener
+
+
+def _load_tls(settings: uvicorn.Config) -> None:
+    try:
+        settings.load()
+    except (ssl.SSLError, OSError) as error:
+        raise UsageError(f"the TLS certificate or key cannot be used ({error}); give PEM files that match") from None
+
+
+def _address(config: ServeConfig, listener: socket.socket) -> str:
+    scheme = "https" if config.tls_cert else "http"
+    host = config.host if config.host not in ("0.0.0.0", "::") else socket.gethostname()
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+
+
+@contextlib.contextmanager
+def _signals(server: _Server) -> Iterator[None]:
+    """The first signal ends the server in good order, a second one at once."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        server.force_exit = server.stopping.is_set()
+        server.stopping.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        for number in numbers:
+            loop.add_signal_handler(number, stop)
+    except NotImplementedError:  # Windows: KeyboardInterrupt ends it
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,214 @@
+"""The YAML file of a server, and the rules for what it may be asked from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from aiortc import RTCIceServer
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from streamfx.config import FilterConfig, StreamConfig, read_config
+from streamfx.core.errors import UsageError
+from streamfx.media.url import MediaUrl
+from streamfx.media.webrtc.broadcast import BroadcastSettings
+from streamfx.media.webrtc.peer import PeerSettings
+
+PUBLISH = "publish"
+"""The source of a session that takes whoever publishes to it, by WHIP or RTMP."""
+
+SESSION_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+
+SessionId = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$", description="a-z, 0-9 and -, up to 40 of them")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SessionConfig(StreamConfig):
+    """One session of a server."""
+
+    source: str = Field(PUBLISH, description="`publish`, or a file or URL the stream comes from")
+    rtmp_key: SecretStr | None = Field(None, description="stream key for publishing by RTMP; none: a random one")
+
+    @property
+    def published(self) -> bool:
+        return self.source == PUBLISH
+
+
+class IceServerConfig(_Strict):
+    """A STUN or TURN server, for us and for browsers."""
+
+    urls: list[str] = Field(min_length=1, description="stun:HOST:PORT, turn:HOST:PORT?transport=udp, …")
+    username: str | None = None
+    credential: SecretStr | None = None
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _one_or_more(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("urls")
+    @classmethod
+    def _schemes(cls, value: list[str]) -> list[str]:
+        for url in value:
+            if not re.fullmatch(r"(stun|stuns|turn|turns):[^\s:?]+(:\d+)?(\?transport=(udp|tcp))?", url):
+                raise ValueError(f"{url!r} is no ICE server; write stun:HOST:PORT or turn:HOST:PORT?transport=udp")
+        return value
+
+    def as_browser_dict(self) -> dict[str, Any]:
+        """As ``RTCPeerConnection`` wants it."""
+        values: dict[str, Any] = {"urls": self.urls}
+        if self.username is not None:
+            values["username"] = self.username
+        if self.credential is not None:
+            values["credential"] = self.credential.get_secret_value()
+        return values
+
+
+class WebRtcConfig(_Strict):
+    """Connections to publishers and viewers."""
+
+    ice_servers: list[IceServerConfig] = Field(default_factory=list)
+    public_addresses: list[str] = Field(
+        default_factory=list, description="IP addresses under which this machine is reached from outside (1:1 NAT)"
+    )
+    codecs: list[Literal["H264", "VP8"]] = Field(["H264", "VP8"], min_length=1, description="for viewers, best first")
+    video_kbps: int = Field(0, ge=0, le=50_000, description="cap for viewers; 0: by size, 2800 at 1280x720")
+    low_kbps: int = Field(0, ge=0, le=50_000, description="cap for viewers with bad networks; 0: a quarter of that")
+    audio_kbps: int = Field(96, ge=16, le=510)
+    key_every_ms: float = Field(500, ge=100, le=10_000, description="least time between key frames viewers ask for")
+    connect_timeout_s: float = Field(15, ge=1, le=120)
+    silence_timeout_s: float = Field(8, ge=1, le=120, description="without a packet for so long a peer is ended")
+
+    @field_validator("public_addresses")
+    @classmethod
+    def _addresses(cls, value: list[str]) -> list[str]:
+        for address in value:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                raise ValueError(f"{address!r} is no IP address") from None
+        return value
+
+    def peer_settings(self) -> PeerSettings:
+        return PeerSettings(
+            ice_servers=tuple(RTCIceServer(**server.as_browser_dict()) for server in self.ice_servers),
+            public_addresses=tuple(self.public_addresses),
+            codecs=tuple(self.codecs),
+            connect_timeout=self.connect_timeout_s,
+            silence_timeout=self.silence_timeout_s,
+        )
+
+    def broadcast_settings(self) -> BroadcastSettings:
+        return BroadcastSettings(self.video_kbps, self.low_kbps, self.audio_kbps, self.key_every_ms / 1e3)
+
+
+class LimitsConfig(_Strict):
+    """What the server bears."""
+
+    sessions: int = Field(8, ge=1, le=1000)
+    viewers: int = Field(64, ge=1, le=100_000, description="of all sessions together")
+    viewers_per_session: int = Field(32, ge=1, le=100_000)
+    requests_per_second: float = Field(20, gt=0, le=100_000, description="from one address, in the long run")
+    requests_burst: int = Field(60, ge=1, le=100_000)
+    body_bytes: int = Field(262_144, ge=1024, le=100_000_000)
+
+
+class ServeConfig(_Strict):
+    """One server. Most keys may also be given as a flag of `streamfx serve`, which wins."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all, which needs a token")
+    port: int = Field(8080, ge=0, le=65_535)
+    rtmp_port: int | None = Field(
+        None, ge=0, le=65_535, description="for publishing by RTMP; 0: off, none: 1935 if it is free"
+    )
+    token: SecretStr | None = Field(None, description="bearer token that every call needs; none: only on loopback")
+    tls_cert: Path | None = Field(None, description="certificate chain in PEM")
+    tls_key: Path | None = Field(None, description="its private key in PEM")
+    cors_origins: list[str] = Field(default_factory=list, description="other web sites whose pages may call us")
+    filter: FilterConfig | None = Field(None, description="of the session `live`, unless that is under `sessions`")
+    sessions: dict[SessionId, SessionConfig] = Field(default_factory=dict)
+    grace_s: float = Field(60, ge=0, le=86_400, description="how long a publisher may be away until its stream ends")
+    webrtc: WebRtcConfig = Field(default_factory=WebRtcConfig)
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def secret(self) -> str:
+        """The token; empty if none is needed."""
+        return self.token.get_secret_value() if self.token else ""
+
+    def check(self) -> None:
+        """Raises ``UsageError`` for what must not be started."""
+        if not self.on_loopback and not self.secret:
+            raise UsageError(
+                f"{self.host} can be reached from other machines, so a token is needed: set STREAMFX_TOKEN to one of "
+                "at least 16 characters (for example with: export STREAMFX_TOKEN=$(openssl rand -hex 16)), or `token:` "
+                "in the configuration"
+            )
+        if self.secret and len(self.secret) < 16:
+            raise UsageError("the token has less than 16 characters; choose a longer one")
+        if self.secret and not re.fullmatch(r"[!-~]+", self.secret):
+            raise UsageError("the token has a space or a character that is not ASCII; choose one without")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise UsageError("TLS needs both a certificate and its key: give --tls-cert and --tls-key")
+        for path in (self.tls_cert, self.tls_key):
+            if path is not None and not path.is_file():
+                raise UsageError(f"{path} does not exist; name the PEM file of the certificate and of its key")
+
+    def all_sessions(self) -> dict[str, SessionConfig]:
+        """The configured sessions, with the one called ``live`` that is always there."""
+        live = {} if "live" in self.sessions else {"live": SessionConfig(filter=self.filter)}
+        return live | self.sessions
+
+
+def load_serve_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServeConfig:
+    """Reads the configuration; the token may come from ``STREAMFX_TOKEN``. Raises ``ConfigError``, ``UsageError``."""
+    given = dict(flags)
+    if environment.get("STREAMFX_TOKEN"):
+        given.setdefault("token", environment["STREAMFX_TOKEN"].strip())
+    config, _ = read_config(ServeConfig, path, given, environment)
+    config.check()
+    return config
+
+
+def source_from_outside(text: str) -> str:
+    """Checks a source that was asked for over HTTP: streams only, no files of this machine, no listening. Raises
+    ``UsageError``."""
+    if text == PUBLISH:
+        return text
+    url = MediaUrl.parse(text)
+    if url.scheme not in ("rtmp", "rtmps", "testpattern"):
+        raise UsageError("over HTTP a source may be `publish`, rtmp(s)://HOST/APP/KEY or testpattern://")
+    if "listen" in url.options:
+        raise UsageError("over HTTP a source cannot listen; use `publish`, which takes RTMP as well")
+    return text
+
+
+def output_from_outside(text: str) -> MediaUrl:
+    """Checks an output that was asked for over HTTP: streams only. Raises ``UsageError``."""
+    url = MediaUrl.parse(text)
+    if url.scheme not in ("rtmp", "rtmps"):
+        raise UsageError("over HTTP an output may be rtmp(s)://HOST/APP/KEY")
+    return url
+
+
+def filter_from_outside(name: str) -> str:
+    """Checks a filter that was asked for over HTTP: an installed one, no other code. Raises ``UsageError``."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise UsageError("a filter is named by its name alone; GET /filters lists them")
+    return name
