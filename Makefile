@@ -6,11 +6,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fast integration soak clean
+.PHONY: help demo serve test lint fast integration e2e soak clean
 
 help:
 	@echo "make demo   filter the bundled clip and say where the result is"
-	@echo "make test   lint, type-check and run every test (integration tests need ffmpeg and nginx with its RTMP module)"
+	@echo "make serve  the web page with live filters, at http://127.0.0.1:8080"
+	@echo "make test   lint, type-check and run every test (needs ffmpeg, nginx with its RTMP module, and chromium)"
 	@echo "make soak   the tests that take minutes"
 	@echo "make clean  remove what the others made"
 
@@ -19,7 +20,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/streamfx run examples/media/big-buck-bunny.mp4 out/demo.mp4 --filter toon --overwrite
 	@echo "The result is out/demo.mp4"
 
-test: lint fast integration
+serve: $(VENV)/.installed
+	@$(BIN)/streamfx serve --filter toon
+
+test: lint fast integration e2e
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -32,6 +36,9 @@ fast: $(VENV)/.installed-dev
 
 integration: $(VENV)/.installed-dev
 	$(BIN)/pytest -m integration
+
+e2e: $(VENV)/.installed-dev
+	$(BIN)/pytest -m e2e
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/pytest -m soak

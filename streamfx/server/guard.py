@@ -131,10 +131,14 @@ class _Guard:
                 return
             self._check(scope, headers, origin)
             body = _Body(receive, self._rules.max_body, headers)
+
+            async def answer_unless_too_large(message: Message) -> None:
+                # What the application says to a body that broke off is not what the caller is to hear.
+                if not body.too_large:
+                    await answer.send(message)
+
             try:
-                await self._app(scope, body.receive, answer.send)
-            except _Refusal:
-                raise
+                await self._app(scope, body.receive, answer_unless_too_large)
             except Exception:
                 if not body.too_large:
                     raise

@@ -86,11 +86,11 @@ class Manager:
 
     async def create(self, id: str | None, config: SessionConfig) -> LiveSession:
         """A new session, temporary. Raises ``FullError``, ``ConflictError`` or ``UsageError``."""
-        if len(self.sessions) >= self.config.limits.sessions or self._group is None:
-            raise FullError("there is no room for another session now; end one, or try again later")
         id = id or secrets.token_hex(4)
         if id in self.sessions:
             raise ConflictError(f"there is a session {id!r} already; choose another id")
+        if len(self.sessions) >= self.config.limits.sessions or self._group is None:
+            raise FullError("there is no room for another session now; end one, or try again later")
         session = LiveSession(id, config, self.config, self.clock, Room(self._viewers_left), temporary=True)
         await self._start(session)
         return session

@@ -83,6 +83,7 @@ class FrameAssembler:
         self._parts: list[Packet] = []
         self._ticks = Unwrapper()
         self._need_key = video
+        self._ask = False
         self._asked_at = float("-inf")
         self.heard_at: float | None = None
         """Clock seconds of the last packet."""
@@ -99,11 +100,11 @@ class FrameAssembler:
         if self._gap_is_hopeless(now):
             self._give_up()
             self._drain(now)
-        return self._need_key and self.may_ask(now)
+        return self._ask and self.may_ask(now)
 
     def need_key(self) -> None:
         """Pictures are of no use before the next key frame: one was thrown away behind here."""
-        self._need_key = True
+        self._need_key = self._ask = True
 
     def may_ask(self, now: float) -> bool:
         """Whether a key frame may be asked for now; counts as asked if so."""
@@ -155,8 +156,9 @@ class FrameAssembler:
         key = not self._video or is_key(codec, data)
         if self._need_key and not key:
             self.lost += 1
+            self._ask = True
             return
-        self._need_key = False
+        self._need_key = self._ask = False
         self.emitted_at = now
         self._emit(Unit(codec, data, self._ticks.unwrap(parts[0].timestamp), key, now))
 
@@ -174,7 +176,7 @@ class FrameAssembler:
         self.lost += 1
         self._parts = []
         if self._video:
-            self._need_key = True
+            self.need_key()
             self._skip_partial()
 
     def _skip_partial(self) -> None:

@@ -60,23 +60,24 @@ class SlateMaker(Protocol):
 class Outlet:
     """A bounded queue of encoded frames for one track of one viewer."""
 
-    def __init__(self, capacity: int, on_overflow: Callable[[], None]) -> None:
+    def __init__(self, capacity: int) -> None:
         self._frames: deque[Encoded] = deque()
         self._capacity = capacity
-        self._on_overflow = on_overflow
         self._news = asyncio.Event()
         self.closed = False
         self.dropped = 0
         self.sent = 0
         self.bytes = 0
 
-    def put(self, frame: Encoded) -> None:
-        """Takes a frame; never waits. When it is full, everything in it goes."""
+    def put(self, frame: Encoded) -> bool:
+        """Takes a frame; never waits. When it is full, everything in it goes, and this frame too: returns False."""
         if len(self._frames) >= self._capacity:
             self.clear()
-            self._on_overflow()
+            self.dropped += 1
+            return False
         self._frames.append(frame)
         self._news.set()
+        return True
 
     def clear(self) -> None:
         self.dropped += len(self._frames)
@@ -106,8 +107,8 @@ class Viewer:
     def __init__(self, broadcast: Broadcast, codec: Codec) -> None:
         self.codec = codec
         self.layer: Layer = "high"
-        self.video = Outlet(_VIDEO_AHEAD, self._overflowed)
-        self.audio = Outlet(_AUDIO_AHEAD, lambda: None)
+        self.video = Outlet(_VIDEO_AHEAD)
+        self.audio = Outlet(_AUDIO_AHEAD)
         self.adaptation = Adaptation()
         self._broadcast = broadcast
         self._waits_for_key = True
@@ -116,8 +117,9 @@ class Viewer:
         """A frame of its layer: taken unless it refers to one that this viewer did not get."""
         if self._waits_for_key and not frame.key:
             return
-        self._waits_for_key = False
-        self.video.put(frame)
+        self._waits_for_key = not self.video.put(frame)
+        if self._waits_for_key:
+            self.want_key()
 
     def want_key(self) -> None:
         """The viewer's decoder cannot go on without a key frame."""
@@ -126,10 +128,6 @@ class Viewer:
     def move(self, layer: Layer) -> None:
         """From the next key frame of the other layer on, that one is sent."""
         self.layer = layer
-        self._waits_for_key = True
-        self.want_key()
-
-    def _overflowed(self) -> None:
         self._waits_for_key = True
         self.want_key()
 

@@ -1,0 +1,88 @@
+// What this page sends: a camera with a microphone, or a file.
+
+/** A sentence for what went wrong with a camera. */
+export function cameraProblem(error) {
+  const sentences = {
+    NotAllowedError: "The camera was refused. Allow it in the address bar and try again, or send a file.",
+    NotFoundError: "There is no camera here. Plug one in, or send a file.",
+    NotReadableError: "Another program holds the camera. Close it and try again.",
+    OverconstrainedError: "This camera has no such picture size. Choose another one.",
+  };
+  if (!navigator.mediaDevices) return "Browsers give the camera to https pages only. Open this page by https, or on the machine itself.";
+  return sentences[error.name] ?? `The camera could not be opened (${error.message}).`;
+}
+
+/** Camera and microphone. `camera`, `microphone`: device ids, "" for the usual one, "none" for no sound. */
+export async function openCamera({ camera, microphone, size }) {
+  if (!navigator.mediaDevices) throw new Error("no access");
+  const [width, height] = size.split("x").map(Number);
+  const video = { width: { ideal: width }, height: { ideal: height }, frameRate: { ideal: 30 } };
+  if (camera) video.deviceId = { exact: camera };
+  const audio = microphone === "none" ? false : microphone ? { deviceId: { exact: microphone } } : true;
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video, audio });
+  } catch (error) {
+    // Many machines have a camera and no microphone.
+    if (!audio || error.name !== "NotFoundError") throw error;
+    stream = await navigator.mediaDevices.getUserMedia({ video });
+  }
+  return { stream, kind: "camera", close: () => stream.getTracks().forEach((track) => track.stop()) };
+}
+
+/** Fills the device lists; names are known only once access was given. */
+export async function listDevices(cameraPick, microphonePick) {
+  if (!navigator.mediaDevices) return;
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  fill(cameraPick, devices.filter((one) => one.kind === "videoinput"), "Camera");
+  fill(microphonePick, devices.filter((one) => one.kind === "audioinput"), "Microphone");
+}
+
+function fill(pick, devices, name) {
+  const chosen = pick.value;
+  for (const old of pick.querySelectorAll("[data-device]")) old.remove();
+  devices.forEach((device, index) => {
+    if (!device.deviceId) return;
+    const option = new Option(device.label || `${name} ${index + 1}`, device.deviceId);
+    option.dataset.device = "";
+    pick.add(option);
+  });
+  pick.value = [...pick.options].some((option) => option.value === chosen) ? chosen : "";
+}
+
+/** A video file, played in a loop as if it were a camera. */
+export async function openFile(file) {
+  const player = document.createElement("video");
+  player.src = URL.createObjectURL(file);
+  player.loop = true;
+  player.playsInline = true;
+  const close = () => {
+    player.pause();
+    URL.revokeObjectURL(player.src);
+    stream?.getTracks().forEach((track) => track.stop());
+  };
+  let stream = null;
+  try {
+    await player.play();
+    stream = player.captureStream?.() ?? player.mozCaptureStream?.() ?? paint(player);
+    return { stream, kind: "file", close };
+  } catch (error) {
+    close();
+    throw new Error(`This browser cannot play ${file.name}. Choose an MP4 or WebM file.`, { cause: error });
+  }
+}
+
+/** For browsers without captureStream of a video: paint it. */
+function paint(player) {
+  const canvas = document.createElement("canvas");
+  canvas.width = player.videoWidth;
+  canvas.height = player.videoHeight;
+  const context = canvas.getContext("2d");
+  const draw = () => {
+    if (player.paused) return;
+    context.drawImage(player, 0, 0);
+    requestAnimationFrame(draw);
+  };
+  draw();
+  return canvas.captureStream(30);
+}
