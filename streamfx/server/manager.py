@@ -42,12 +42,16 @@ class Manager:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Starts the configured sessions; ends all at the end. Raises what is wrong with the configuration."""
+        configured = self.config.all_sessions().items()
+        sessions = [
+            LiveSession(id, config, self.config, self.clock, Room(self._viewers_left)) for id, config in configured
+        ]
         async with self._listening_for_rtmp(), asyncio.TaskGroup() as group:
             self._group = group
             sweeping = group.create_task(self._sweep(), name="sweep")
             try:
-                for id, config in self.config.all_sessions().items():
-                    await self._start(LiveSession(id, config, self.config, self.clock, Room(self._viewers_left)))
+                for session in sessions:
+                    await self._start(session)
                 self.accepting = True
                 yield
             finally:

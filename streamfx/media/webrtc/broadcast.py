@@ -205,6 +205,8 @@ class Rendition:
                     self._hand_out(frame)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
+            # With it go its threads: the garbage collector would take its time.
+            self._encoder = None
 
     def _encode(self, shot: _Shot, key: bool) -> Encoded | None:
         height, width = shot.pixels.shape[:2]

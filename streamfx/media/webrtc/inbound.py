@@ -57,6 +57,11 @@ class Decoder:
             logger.debug("lane=%s skipped error=%s", self._lane, error)
             return []
 
+    def close(self) -> None:
+        """Lets go of codec and converters, and so of their threads: the garbage collector would take its time."""
+        self._context, self._codec = None, ""
+        self._pictures, self._sound = VideoConverter(), AudioConverter()
+
     def _video(self, unit: Unit) -> list[tuple[Frame, float | None]]:
         context = self._context
         if not isinstance(context, av.VideoCodecContext):
@@ -142,6 +147,7 @@ class Inbound:
                     self._visit.deliver(frame, captured)
         finally:
             thread.shutdown(wait=False, cancel_futures=True)
+            self._decoder.close()
 
     async def watch(self) -> None:
         """Asks for a key frame when no picture has come for a while, until cancelled."""
