@@ -2,7 +2,7 @@
 
 const MOST = 24;
 const MOST_DELAY = 700;
-const HEIGHT = 540;
+const HEIGHT = 720;
 
 export class DelayedPicture {
   #frames = [];
@@ -42,8 +42,8 @@ export class DelayedPicture {
         this.#busy = true;
         const at = performance.now();
         try {
-          const height = Math.min(HEIGHT, this.video.videoHeight);
-          const bitmap = await createImageBitmap(this.video, { resizeHeight: height, resizeQuality: "low" });
+          const smaller = this.video.videoHeight > HEIGHT ? { resizeHeight: HEIGHT, resizeQuality: "medium" } : {};
+          const bitmap = await createImageBitmap(this.video, smaller);
           if (this.#running) this.#frames.push({ at, bitmap });
           else bitmap.close();
         } catch { /* a frame that cannot be copied is left out */ }
