@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamfx.config import EncodeConfig, FilterConfig, RunConfig, load_config
 from streamfx.core.errors import ConfigError, StreamFXError, UsageError
 from streamfx.filters import Block, Filter, FilterInfo, Params
+from streamfx.server.settings import load_serve_config
 from tests.support import ROOT
 
 KEY = "live_k3y-0f-the-streamer"
@@ -312,10 +313,20 @@ def test_any_text_gives_a_configuration_or_one_sentence(tmp_path: Path, text: st
 
 
 def test_there_are_ready_files() -> None:
-    assert {path.name for path in READY} >= {"file.yaml", "obs.yaml", "twitch-relay.yaml"}
+    assert {path.name for path in READY} >= {"file.yaml", "obs.yaml", "twitch-relay.yaml", "browser-demo.yaml"}
 
 
-@pytest.mark.parametrize("path", READY, ids=lambda path: path.name)
+FOR_SERVERS = [path for path in READY if "streamfx serve" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", FOR_SERVERS, ids=lambda path: path.name)
+def test_ready_file_for_a_server(path: Path) -> None:
+    config = load_serve_config(path, {}, {})
+    for session in config.all_sessions().values():
+        assert session.filter is None or session.filter.name in shipped_filters()
+
+
+@pytest.mark.parametrize("path", [path for path in READY if path not in FOR_SERVERS], ids=lambda path: path.name)
 def test_ready_file(path: Path) -> None:
     keys = {"STREAM_KEY": KEY, "TWITCH_KEY": KEY + "1", "YOUTUBE_KEY": KEY + "2"}
     config = load_config(path, {}, keys)

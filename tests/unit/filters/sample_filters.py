@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from typing import Literal
@@ -13,7 +14,20 @@ from pydantic import Field
 from streamfx.filters.base import Block, Context, Filter, FilterInfo, Params
 
 Trick = Literal[
-    "none", "raise", "exit", "hang", "memory", "shape", "dtype", "count", "nothing", "print", "write", "sleep"
+    "none",
+    "raise",
+    "exit",
+    "hang",
+    "memory",
+    "shape",
+    "dtype",
+    "count",
+    "nothing",
+    "print",
+    "write",
+    "sleep",
+    "spawn",
+    "endless",
 ]
 
 
@@ -61,6 +75,11 @@ class Tricky(Filter[TrickParams]):
             time.sleep(3600)
         if trick == "sleep":
             time.sleep(0.2)
+        if trick == "spawn":
+            # It inherits our pipes, and would hold them open after us.
+            subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+        if trick == "endless":
+            os.write(2, b"x" * 100_000)
         if trick == "print":
             print('{"kind": "done", "id": 1}')  # noqa: T201
         if trick == "write":

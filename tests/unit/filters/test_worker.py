@@ -300,3 +300,24 @@ async def test_results_are_copies_that_stay() -> None:
         first = (await subject.process(value=1)).block.frames
         await subject.process(value=100)
         assert (first[:, 1:] == 2).all()
+
+
+async def test_what_a_filter_started_goes_with_it() -> None:
+    async with bench(WorkerFilter) as subject:
+        subject.trick("spawn")
+        await subject.process()
+        (worker,) = psutil.Process().children()
+        (grandchild,) = worker.children()
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 5
+    _, alive = psutil.wait_procs([grandchild], timeout=5)
+    assert not alive
+
+
+async def test_a_line_without_end_is_borne() -> None:
+    async with bench(WorkerFilter) as subject:
+        subject.trick("endless")
+        for _ in range(5):
+            assert (await subject.process()).seconds < 5
+        subject.trick("none")
+        assert await subject.works()
