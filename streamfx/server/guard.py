@@ -48,8 +48,8 @@ class GuardRules:
     trusted_hosts: frozenset[str] | None
     public_paths: Callable[[str], bool]
     max_body: int = 262_144
-    rate: float = 20.0
-    burst: int = 60
+    rate: float = 50.0
+    burst: int = 150
     auth_failures_per_minute: int = 20
     cors_origins: frozenset[str] = frozenset()
     tls: bool = False

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _SHUTDOWN_GRACE = 3
 _BACKLOG = 256
+_MOST_CONNECTIONS = 512
 
 
 class _Server(uvicorn.Server):
@@ -60,6 +61,7 @@ async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -
             timeout_graceful_shutdown=_SHUTDOWN_GRACE,
             timeout_keep_alive=15,
             h11_max_incomplete_event_size=65_536,
+            limit_concurrency=_MOST_CONNECTIONS,
             ssl_certfile=config.tls_cert,
             ssl_keyfile=config.tls_key,
         )

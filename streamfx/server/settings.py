@@ -114,8 +114,8 @@ class LimitsConfig(_Strict):
     sessions: int = Field(8, ge=1, le=1000)
     viewers: int = Field(64, ge=1, le=100_000, description="of all sessions together")
     viewers_per_session: int = Field(32, ge=1, le=100_000)
-    requests_per_second: float = Field(20, gt=0, le=100_000, description="from one address, in the long run")
-    requests_burst: int = Field(60, ge=1, le=100_000)
+    requests_per_second: float = Field(50, gt=0, le=100_000, description="from one address, in the long run")
+    requests_burst: int = Field(150, ge=1, le=100_000)
     body_bytes: int = Field(262_144, ge=1024, le=100_000_000)
 
 

@@ -125,6 +125,7 @@ def broken(sdp: str, kinds: list[str], where: list[float], noise: bytes) -> byte
     """An offer with things wrong with it."""
     lines = sdp.split("\r\n")
     for kind, share in zip(kinds, where, strict=False):
+        lines = lines or [""]
         at = int(share * (len(lines) - 1))
         if kind == "truncate":
             lines = lines[: at + 1]

@@ -2,7 +2,7 @@
 
 import { ApiError, call } from "./api.js";
 
-const PAUSE = 40;
+const PAUSE = 50;
 const TYPING_PAUSE = 600;
 
 export class Controls {
