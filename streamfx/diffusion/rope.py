@@ -1,0 +1,63 @@
+"""Rotary positions in three axes, as Wan 2.1 has them: frame, row, column (RoFormer, arXiv 2104.09864, by axis).
+
+Frames are rotated by their place in the attention window, not in the stream: numbers stay small however long the stream
+is, and the distance between frames is what it was in training. So keys are kept with their rows and columns applied,
+which never change, and turned by frame when they are attended to.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class Rope3D:
+    """Tables for one head size, one grid of tokens and up to ``frames`` positions in time.
+
+    ``dim``: head size, a multiple of 2 and at least 6. Of its ``dim / 2`` pairs, rows and columns get a third each
+    (rounded down), frames the rest, first. ``grid``: (height, width) in tokens.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        grid: tuple[int, int],
+        frames: int,
+        theta: float = 10_000.0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if dim % 2 or dim < 6:
+            raise ValueError(f"a head size of {dim} cannot be split in three; it must be even and at least 6")
+        axis = 2 * (dim // 6)
+        self.time_dim = dim - 2 * axis
+        self.frames = frames
+        height, width = grid
+        rows, columns = _angles(height, axis, theta), _angles(width, axis, theta)
+        space = torch.cat(
+            [rows[:, None].expand(height, width, -1), columns[None].expand(height, width, -1)], dim=-1
+        ).flatten(0, 1)
+        time = _angles(frames, self.time_dim, theta)
+        self._space = space.cos().float().to(device), space.sin().float().to(device)
+        self._time = time.cos().float().to(device), time.sin().float().to(device)
+
+    def space(self, x: Tensor) -> Tensor:
+        """``(…, S, H, D)``, S the tokens of one frame in rows: rows and columns applied."""
+        cos, sin = (table[:, None].to(x.device) for table in self._space)
+        return torch.cat([x[..., : self.time_dim], rotate(x[..., self.time_dim :], cos, sin)], dim=-1)
+
+    def time(self, x: Tensor, positions: Tensor) -> Tensor:
+        """``(…, N, S, H, D)`` and positions ``(N,)`` below ``frames``: each frame turned to its place in the window."""
+        cos, sin = (table[positions][:, None, None].to(x.device) for table in self._time)
+        return torch.cat([rotate(x[..., : self.time_dim], cos, sin), x[..., self.time_dim :]], dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns pairs ``(x[2i], x[2i + 1])`` by angles given as ``(…, D / 2)`` cosines and sines; computed in float32."""
+    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+
+
+def _angles(length: int, dim: int, theta: float) -> Tensor:
+    """``(length, dim / 2)`` float64."""
+    rates = theta ** -(torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+    return torch.arange(length, dtype=torch.float64)[:, None] * rates
