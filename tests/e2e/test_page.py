@@ -152,8 +152,7 @@ async def test_two_viewers_and_one_encode(camera: Path) -> None:
             pages.append(page)
         for page in pages:
             await see(page, "#after", counted, "a frame number")
-        stats = await running.until("/sessions/live/stats", lambda stats: len(stats["encodes"]) == 1)
-        assert stats["viewers"] == 3
+        await running.until("/sessions/live/stats", lambda s: len(s["encodes"]) == 1 and s["viewers"] == 3)
         await expect(publisher.locator("#viewer-count")).to_have_text("3 viewers")
 
 

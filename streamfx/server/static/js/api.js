@@ -25,7 +25,8 @@ export function takeTokenFromAddress() {
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-function token() {
+/** The token of this tab; "" if there is none. */
+export function token() {
   return sessionStorage.getItem(KEY) ?? "";
 }
 
@@ -43,7 +44,9 @@ export async function request(path, options = {}) {
     const used = token();
     const headers = new Headers(options.headers);
     if (used) headers.set("Authorization", `Bearer ${used}`);
-    const response = await fetch(path, { ...options, headers });
+    const response = await fetch(path, { ...options, headers }).catch((error) => {
+      throw error.name === "AbortError" ? error : new ApiError(0, "The server does not answer.");
+    });
     if (response.status === 401 && !options.quiet) {
       await renewToken(used);
       continue;
@@ -74,8 +77,9 @@ export async function call(method, path, body) {
   return response.status === 204 ? null : response.json();
 }
 
-/** For a page that is closing: no answer is waited for. */
+/** Deletes, also while the page is closing. Resolves when it is answered, after a second at most. */
 export function farewell(path) {
   const headers = token() ? { Authorization: `Bearer ${token()}` } : {};
-  fetch(path, { method: "DELETE", headers, keepalive: true }).catch(() => {});
+  const signal = AbortSignal.timeout(1000);
+  return fetch(path, { method: "DELETE", headers, keepalive: true, signal }).catch(() => {});
 }

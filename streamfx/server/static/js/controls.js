@@ -1,6 +1,6 @@
 // Controls made from a filter's JSON schema. Changes are sent at once, the latest wins, one call at a time.
 
-import { ApiError, call } from "./api.js";
+import { call } from "./api.js";
 
 const PAUSE = 50;
 const TYPING_PAUSE = 600;
@@ -8,8 +8,11 @@ const TYPING_PAUSE = 600;
 export class Controls {
   #session = null;
   #rows = new Map();
-  #changes = {};
+  #changes = {}; // not sent yet
+  #sent = {}; // on their way
   #sending = false;
+  #timer = null;
+  #due = null; // when the timer goes off
   #schema = null;
 
   constructor() {
@@ -26,12 +29,14 @@ export class Controls {
     this.#schema = filter?.schema ?? null;
     this.#rows.clear();
     this.#changes = {};
+    clearTimeout(this.#timer);
+    this.#due = null;
     this.box.replaceChildren();
     const properties = Object.entries(this.#schema?.properties ?? {});
     this.resetAll.hidden = !properties.length;
     for (const [name, raw] of properties) {
       const row = makeRow(name, resolve(raw, this.#schema), (value, typing) => this.#changed(name, value, typing));
-      row.set(params[name]);
+      row.set(params[name] ?? row.initial);
       this.#rows.set(name, row);
       this.box.append(row.element);
     }
@@ -46,31 +51,55 @@ export class Controls {
   /** Values that somebody else may have changed. */
   update(params) {
     for (const [name, row] of this.#rows) {
-      if (name in params && !(name in this.#changes) && !row.busy) row.set(params[name]);
+      if (name in params && !(name in this.#changes) && !(name in this.#sent) && !row.busy) row.set(params[name]);
     }
   }
 
   #changed(name, value, typing) {
     this.#changes[name] = value;
     this.#rows.get(name)?.wrong("");
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#send(), typing ? TYPING_PAUSE : PAUSE);
+    this.#sendIn(typing ? TYPING_PAUSE : PAUSE);
+  }
+
+  /** The earliest call counts: a slider on the move must not put off what it sends. Typing waits for its end. */
+  #sendIn(pause) {
+    const due = performance.now() + pause;
+    if (pause < TYPING_PAUSE && this.#due !== null && this.#due <= due) return;
+    clearTimeout(this.#timer);
+    this.#due = due;
+    this.#timer = setTimeout(() => {
+      this.#due = null;
+      this.#send();
+    }, pause);
   }
 
   async #send() {
     if (this.#sending || !Object.keys(this.#changes).length) return;
     this.#sending = true;
-    const sent = this.#changes;
+    const sent = (this.#sent = this.#changes);
+    const schema = this.#schema;
     this.#changes = {};
+    let pause = 0;
     try {
-      this.update(await call("PATCH", `/sessions/${this.#session}/params`, sent));
+      const params = await call("PATCH", `/sessions/${this.#session}/params`, sent);
+      this.#sent = {};
+      if (schema === this.#schema) this.update(params);
     } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
-      for (const name of Object.keys(sent)) this.#rows.get(name)?.wrong(error.message);
-    } finally {
-      this.#sending = false;
+      pause = this.#failed(error, sent, schema);
     }
-    if (Object.keys(this.#changes).length) this.#send();
+    this.#sent = {};
+    this.#sending = false;
+    if (Object.keys(this.#changes).length) this.#sendIn(pause);
+  }
+
+  /** Says what is wrong where it is; what merely did not get through is sent again. Returns how long to wait. */
+  #failed(error, sent, schema) {
+    if (schema !== this.#schema) return 0; // of a filter that is gone
+    const lost = error.status === 0 || error.status === 429 || error.status >= 500;
+    if (lost) this.#changes = { ...sent, ...this.#changes };
+    const named = Object.keys(sent).filter((name) => error.message.includes(name));
+    for (const name of named.length ? named : Object.keys(sent)) this.#rows.get(name)?.wrong(error.message);
+    return lost ? (error.retryAfter ?? 1) * 1000 : 0;
   }
 }
 
@@ -83,58 +112,54 @@ function resolve(property, schema) {
   return found;
 }
 
+function make(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
 function makeRow(name, property, onChange) {
-  const element = document.createElement("div");
-  element.className = "control";
-  const head = document.createElement("div");
-  head.className = "control-head";
   const title = property.title ?? name;
-  const label = document.createElement("label");
-  label.className = "name";
-  label.textContent = title;
-  const help = document.createElement("p");
-  help.className = "help";
-  help.id = `help-${name}`;
-  help.textContent = property.description ?? "";
-  const wrong = document.createElement("p");
-  wrong.className = "wrong";
-  wrong.setAttribute("role", "alert");
-  const reset = document.createElement("button");
-  reset.type = "button";
-  reset.className = "reset";
-  reset.textContent = "reset";
-  reset.setAttribute("aria-label", `Reset ${title}`);
-  let value = property.default;
-  const note = () => element.classList.toggle("changed", property.default !== undefined && value !== property.default);
-  const change = (next, typing = false) => {
-    value = next;
-    note();
-    onChange(next, typing);
+  const initial = property.default;
+  const label = make("label", { className: "name", textContent: title, id: `name-${name}` });
+  const help = make("p", { className: "help", id: `help-${name}`, textContent: property.description ?? "" });
+  const wrong = make("p", { className: "wrong", id: `wrong-${name}`, role: "alert" });
+  const reset = make("button", { type: "button", className: "reset", textContent: "reset" });
+  reset.setAttribute("aria-label", `reset ${title}`);
+  const note = (value) => element.classList.toggle("changed", initial !== undefined && value !== initial);
+  const widget = makeWidget(name, property, title, (value, typing = false) => {
+    note(value);
+    onChange(value, typing);
+  });
+  const main = widget.input ?? widget.element;
+  main.id ||= `param-${name}`;
+  if (widget.input) label.htmlFor = main.id;
+  main.setAttribute("aria-describedby", `${help.id} ${wrong.id}`);
+  const head = make("div", { className: "control-head" }, label, reset, ...(widget.beside ?? []));
+  const element = make("div", { className: "control" }, head, help, ...(widget.element ? [widget.element] : []), wrong);
+  const set = (value) => {
+    note(value);
+    widget.set(value);
   };
-  const widget = makeWidget(name, property, title, change);
-  if (widget.input) {
-    widget.input.id ||= `param-${name}`;
-    label.htmlFor = widget.input.id;
-    widget.input.setAttribute("aria-describedby", help.id);
-  }
-  head.append(label, reset, ...(widget.beside ?? []));
-  element.append(head, widget.element, help, wrong);
-  const set = (next) => {
-    value = next;
-    note();
-    widget.set(next);
+  const toInitial = () => {
+    set(initial);
+    onChange(initial, false);
   };
   reset.addEventListener("click", () => {
-    set(property.default);
-    onChange(property.default, false);
+    toInitial();
+    main.focus(); // the button hides
   });
   return {
     element,
+    initial,
     set,
-    reset: () => element.classList.contains("changed") && reset.click(),
-    wrong: (text) => (wrong.textContent = text),
+    reset: () => element.classList.contains("changed") && toInitial(),
+    wrong(text) {
+      wrong.textContent = text;
+      main.toggleAttribute("aria-invalid", Boolean(text));
+    },
     get busy() {
-      return element.contains(document.activeElement) && element.matches(":active, :focus-within") && widget.dragging?.() === true;
+      return widget.busy?.() === true;
     },
   };
 }
@@ -147,36 +172,48 @@ function makeWidget(name, property, title, change) {
   if (property.type === "number" || property.type === "integer") {
     const low = property.minimum ?? property.exclusiveMinimum;
     const high = property.maximum ?? property.exclusiveMaximum;
-    return low === undefined || high === undefined ? number(name, property, change) : slider(name, property, title, low, high, change);
+    return low === undefined || high === undefined ? number(name, property, change) : slider(name, property, title, change);
   }
   return text(name, kind, change);
 }
 
-function slider(name, property, title, low, high, change) {
+function slider(name, property, title, change) {
   const whole = property.type === "integer";
-  const range = Object.assign(document.createElement("input"), { type: "range", min: low, max: high });
-  range.step = property["x-step"] ?? (whole ? 1 : niceStep(high - low));
+  const span = (property.maximum ?? property.exclusiveMaximum) - (property.minimum ?? property.exclusiveMinimum);
+  const step = property["x-step"] ?? (whole ? 1 : niceStep(span));
+  // A bound that is excluded is one step away.
+  const min = property.minimum ?? property.exclusiveMinimum + step;
+  const max = property.maximum ?? property.exclusiveMaximum - step;
+  const range = make("input", { type: "range", min, max, step });
   range.dataset.param = name;
-  const field = Object.assign(document.createElement("input"), { type: "number", min: low, max: high, className: "value" });
-  field.step = whole ? 1 : "any";
+  const field = make("input", { type: "number", min, max, step: whole ? 1 : "any", className: "value", placeholder: "auto" });
   field.setAttribute("aria-label", `${title}, value`);
+  const paint = () => range.style.setProperty("--fill", `${((range.value - min) / (max - min)) * 100}%`);
   let dragging = false;
   range.addEventListener("pointerdown", () => (dragging = true));
   for (const end of ["pointerup", "pointercancel", "blur"]) range.addEventListener(end, () => (dragging = false));
   range.addEventListener("input", () => {
     field.value = range.value;
+    paint();
     change(Number(range.value));
   });
   field.addEventListener("change", () => {
     if (field.value === "" || !field.checkValidity()) return field.reportValidity();
     range.value = field.value;
+    typed = false;
+    paint();
     change(Number(field.value));
   });
+  let typed = false;
+  field.addEventListener("input", () => (typed = true));
+  field.addEventListener("blur", () => (typed = false));
   const set = (value) => {
-    range.value = value;
-    field.value = whole ? value : Number(Number(value).toFixed(4));
+    const left = value === null || value === undefined;
+    range.value = left ? min : value;
+    field.value = left ? "" : whole ? value : Number(Number(value).toFixed(4));
+    paint();
   };
-  return { element: range, input: range, beside: [field], set, dragging: () => dragging };
+  return { element: range, input: range, beside: [field], set, busy: () => dragging || typed };
 }
 
 function niceStep(span) {
@@ -184,19 +221,16 @@ function niceStep(span) {
 }
 
 function number(name, property, change) {
-  const input = Object.assign(document.createElement("input"), { type: "number", className: "wide" });
-  input.step = property.type === "integer" ? 1 : "any";
+  const input = make("input", { type: "number", className: "wide", step: property.type === "integer" ? 1 : "any" });
+  for (const [key, bound] of [["min", property.minimum], ["max", property.maximum]]) if (bound !== undefined) input[key] = bound;
   input.dataset.param = name;
-  input.addEventListener("change", () => input.value !== "" && change(Number(input.value)));
+  input.addEventListener("change", () => input.value !== "" && input.reportValidity() && change(Number(input.value)));
   return { element: input, input, set: (value) => (input.value = value ?? "") };
 }
 
 function seed(name, property, change) {
   const made = number(name, { ...property, type: "integer" }, change);
-  const box = document.createElement("div");
-  box.className = "seed";
-  const dice = document.createElement("button");
-  dice.type = "button";
+  const dice = make("button", { type: "button", title: "Another seed" });
   dice.setAttribute("aria-label", "Another seed");
   dice.innerHTML = '<svg aria-hidden="true"><use href="/static/img/icons.svg#dice"></use></svg>';
   dice.addEventListener("click", () => {
@@ -205,47 +239,33 @@ function seed(name, property, change) {
     made.set(low + Math.floor(Math.random() * (high - low + 1)));
     change(Number(made.input.value));
   });
-  box.append(made.input, dice);
-  return { ...made, element: box };
+  return { ...made, element: make("div", { className: "seed" }, made.input, dice) };
 }
 
 function toggle(name, change) {
-  const input = Object.assign(document.createElement("input"), { type: "checkbox" });
+  const input = make("input", { type: "checkbox", className: "switch", role: "switch" });
   input.dataset.param = name;
-  const box = document.createElement("div");
-  box.className = "switch";
-  box.append(input);
   input.addEventListener("change", () => change(input.checked));
-  return { element: box, input, set: (value) => (input.checked = Boolean(value)) };
+  return { input, beside: [input], set: (value) => (input.checked = Boolean(value)) };
 }
 
 function text(name, kind, change) {
   const prompt = kind === "prompt";
-  const input = document.createElement(prompt ? "textarea" : "input");
-  if (prompt) input.rows = 2;
-  else input.type = kind === "color" ? "color" : "text";
+  const input = make(prompt ? "textarea" : "input", prompt ? { rows: 2 } : { type: kind === "color" ? "color" : "text" });
   input.dataset.param = name;
-  let sent = "";
-  const send = (typing) => {
-    if (input.value === sent) return;
-    sent = input.value;
-    change(input.value, typing);
-  };
-  input.addEventListener("input", () => send(kind !== "color"));
+  input.addEventListener("input", () => change(input.value, kind !== "color"));
   input.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     change(input.value);
   });
-  const set = (value) => (sent = input.value = value ?? "");
-  return { element: input, input, set, dragging: () => document.activeElement === input };
+  const set = (value) => (input.value = value ?? "");
+  return { element: input, input, set, busy: () => document.activeElement === input };
 }
 
 function choice(name, property, title, change) {
-  const box = document.createElement("div");
   const thumbnails = property["x-thumbnails"] ?? {};
-  box.className = Object.keys(thumbnails).length ? "segments thumbs" : "segments";
-  box.setAttribute("role", "group");
+  const box = make("div", { className: Object.keys(thumbnails).length ? "segments thumbs" : "segments", role: "group" });
   box.setAttribute("aria-label", title);
   box.dataset.param = name;
   const buttons = new Map();
@@ -253,16 +273,10 @@ function choice(name, property, title, change) {
     for (const [one, button] of buttons) button.setAttribute("aria-pressed", String(one === value));
   };
   for (const value of property.enum) {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = make("button", { type: "button" });
     button.dataset.value = value;
-    if (thumbnails[value]) {
-      const picture = document.createElement("img");
-      picture.src = thumbnails[value];
-      picture.alt = "";
-      button.append(picture);
-    }
-    button.append(String(value));
+    if (thumbnails[value]) button.append(make("img", { src: thumbnails[value], alt: "" }));
+    button.append(String(value ?? "none"));
     button.addEventListener("click", () => {
       set(value);
       change(value);

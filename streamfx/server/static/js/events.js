@@ -6,14 +6,13 @@ const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 8000;
 
 /** Calls `handlers[name](data)` for each event until the returned function is called. `path()` is asked anew each time. */
-export function listen(path, handlers, onState = () => {}) {
+export function listen(path, handlers) {
   const stop = new AbortController();
   let pause = FIRST_PAUSE;
   const run = async () => {
     while (!stop.signal.aborted) {
       try {
         const response = await request(path(), { signal: stop.signal, headers: { Accept: "text/event-stream" } });
-        onState(true);
         await read(response.body, (name, data) => {
           pause = FIRST_PAUSE;
           handlers[name]?.(data);
@@ -22,7 +21,6 @@ export function listen(path, handlers, onState = () => {}) {
         if (stop.signal.aborted) return;
         handlers.error?.(error);
       }
-      onState(false);
       await new Promise((resolve) => setTimeout(resolve, pause));
       pause = Math.min(LONGEST_PAUSE, pause * 2);
     }

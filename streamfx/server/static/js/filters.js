@@ -2,23 +2,35 @@
 
 import { call } from "./api.js";
 
+const NONE = { name: "", label: "none", summary: "The picture as it is." };
+
 export class FilterList {
   #filters = [];
+  #loading = null;
   #present;
+  #wanted = null;
+  #busy = false;
 
-  /** `onProblem(text)`; `onFilter(filter or null, params)` when another one is on. */
+  /** `onFilter(filter or null, params)` when another one is on; `onProblem(text)`. */
   constructor(onFilter, onProblem) {
     this.box = document.getElementById("filter-list");
-    this.summary = document.getElementById("filter-summary");
     this.onFilter = onFilter;
     this.onProblem = onProblem;
   }
 
-  async load(session) {
+  /** Loads the list, once. */
+  load(session) {
     this.session = session;
+    this.#loading ??= this.#load().catch((error) => {
+      this.#loading = null;
+      throw error;
+    });
+    return this.#loading;
+  }
+
+  async #load() {
     this.#filters = (await call("GET", "/filters")).filters;
-    const none = { name: "", label: "none", summary: "The picture as it is." };
-    const shown = [none, ...this.#filters.filter((filter) => filter.name !== "passthrough")];
+    const shown = [NONE, ...this.#filters.filter((filter) => filter.name !== "passthrough")];
     this.box.replaceChildren(...shown.map((filter) => this.#button(filter)));
   }
 
@@ -28,30 +40,46 @@ export class FilterList {
     for (const button of this.box.children) button.setAttribute("aria-pressed", String(button.dataset.filter === name));
     if (name === this.#present) return;
     this.#present = name;
-    const filter = this.#filters.find((one) => one.name === name) ?? null;
-    this.summary.textContent = filter?.summary ?? (name ? "" : "The picture as it is.");
-    this.onFilter(filter, present?.params ?? {});
+    this.onFilter(this.#filters.find((one) => one.name === name) ?? null, present?.params ?? {});
   }
 
   #button(filter) {
     const button = document.createElement("button");
     button.type = "button";
     button.dataset.filter = filter.name;
-    button.textContent = filter.label ?? filter.name;
+    const name = Object.assign(document.createElement("b"), { textContent: filter.label ?? filter.name });
+    const summary = Object.assign(document.createElement("small"), { textContent: filter.summary });
+    button.append(name, summary);
     button.title = filter.summary;
     button.setAttribute("aria-pressed", "false");
-    button.addEventListener("click", () => this.#choose(button, filter));
+    button.addEventListener("click", () => this.#choose(filter.name));
     return button;
   }
 
-  async #choose(button, filter) {
-    button.setAttribute("aria-busy", "true");
+  /** One switch at a time; of several clicks meanwhile, the last counts. */
+  async #choose(name) {
+    this.#wanted = name;
+    this.#markBusy();
+    if (this.#busy) return;
+    this.#busy = true;
     try {
-      this.show(await call("PUT", `/sessions/${this.session}/filter`, { name: filter.name || null }).then((on) => (on.name ? on : null)));
+      while (this.#wanted !== null) {
+        const next = this.#wanted;
+        const on = await call("PUT", `/sessions/${this.session}/filter`, { name: next || null });
+        if (this.#wanted !== next) continue;
+        this.#wanted = null;
+        this.show(on?.name ? on : null);
+      }
     } catch (error) {
+      this.#wanted = null;
       this.onProblem(error.message);
-    } finally {
-      button.removeAttribute("aria-busy");
     }
+    this.#busy = false;
+    this.#markBusy();
+  }
+
+  #markBusy() {
+    for (const button of this.box.children) button.toggleAttribute("aria-busy", button.dataset.filter === this.#wanted);
+    for (const button of this.box.querySelectorAll("[aria-busy]")) button.setAttribute("aria-busy", "true");
   }
 }

@@ -4,6 +4,7 @@ import { call } from "./api.js";
 
 const REMEMBERED = 600;
 const REPORT_EVERY = 5000;
+const SYNCHRONISE_EVERY = 120_000;
 
 export class LatencyMeter {
   #shown = new Map();
@@ -18,6 +19,15 @@ export class LatencyMeter {
     this.publishing = false;
     this.session = null;
     setInterval(() => this.#report(), REPORT_EVERY);
+    // Clocks drift apart, a few milliseconds an hour.
+    setInterval(() => this.#video && !document.hidden && this.synchronise().catch(() => {}), SYNCHRONISE_EVERY);
+  }
+
+  /** `publishing`: whether marks tell when this page captured. */
+  restart(publishing) {
+    this.publishing = publishing;
+    this.#shown.clear();
+    this.#marks = [];
   }
 
   watch(video) {
@@ -32,11 +42,6 @@ export class LatencyMeter {
       video.requestVideoFrameCallback(note);
     };
     video.requestVideoFrameCallback(note);
-  }
-
-  clear() {
-    this.#shown.clear();
-    this.#marks = [];
   }
 
   /** A mark from the server: {rtp, captured_ms, received_ms}. The frame may be yet to be shown. */

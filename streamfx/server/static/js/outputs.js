@@ -21,7 +21,8 @@ export class Outputs {
     this.problem = document.getElementById("output-problem");
     this.presets = [...document.querySelectorAll("[data-preset]")];
     for (const button of this.presets) button.addEventListener("click", () => this.#choose(button));
-    document.getElementById("add-output").addEventListener("click", () => this.#add());
+    this.button = document.getElementById("add-output");
+    this.button.addEventListener("click", () => this.#add());
     this.key.addEventListener("keydown", (event) => event.key === "Enter" && this.#add());
   }
 
@@ -54,8 +55,8 @@ export class Outputs {
     const row = document.createElement("li");
     const url = Object.assign(document.createElement("span"), { className: "url", textContent: output.url, title: output.url });
     const state = Object.assign(document.createElement("span"), { className: "state" });
-    const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "End" });
-    remove.setAttribute("aria-label", `End ${output.url}`);
+    const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "Remove" });
+    remove.setAttribute("aria-label", `Remove ${output.url}`);
     remove.addEventListener("click", async () => {
       remove.disabled = true;
       await call("DELETE", `/sessions/${this.session}/outputs/${output.id}`).catch((error) => this.#say(error.message));
@@ -68,6 +69,7 @@ export class Outputs {
   #choose(button) {
     for (const other of this.presets) other.setAttribute("aria-pressed", String(other === button));
     document.getElementById("output-url-row").hidden = button.dataset.preset !== "";
+    (button.dataset.preset ? this.key : this.url).focus();
   }
 
   async #add() {
@@ -76,12 +78,14 @@ export class Outputs {
     const key = this.key.value.trim();
     if (base === "/" || (preset && !key)) return this.#say(preset ? "Enter your stream key." : "Enter the address of the server.");
     this.#say("");
+    this.button.disabled = true;
     try {
       this.update(await call("POST", `/sessions/${this.session}/outputs`, { url: (base + key).replace(/\/$/, "") }));
       this.key.value = "";
     } catch (error) {
       this.#say(error.message);
     }
+    this.button.disabled = false;
   }
 
   #say(text) {

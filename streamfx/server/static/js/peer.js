@@ -38,11 +38,26 @@ export async function connect({ path, stream, iceServers, signal }) {
     if (resource) farewell(resource);
     throw error;
   }
+  let closed = false;
   const close = () => {
-    connection.close();
-    farewell(resource);
+    if (closed) return;
+    closed = true;
+    connection.onconnectionstatechange = null;
+    // The server is told first: of a connection that just closes, it would have forgotten what is to be deleted.
+    farewell(resource).then(() => connection.close());
   };
   return { connection, stream: result, id: resource.split("/").pop(), close };
+}
+
+/** Keeps the last picture in sight: browsers show black once a stream's tracks have ended. */
+export function hold(video) {
+  if (!video.videoWidth) return;
+  const canvas = document.createElement("canvas");
+  canvas.width = video.videoWidth;
+  canvas.height = video.videoHeight;
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  video.poster = canvas.toDataURL("image/jpeg");
+  video.srcObject = null;
 }
 
 /** A soft picture is worse than a slower one: keep the size when the network is tight. */
@@ -94,11 +109,15 @@ export class Link {
   #wanted = null;
   #abort = null;
   #peer = null;
+  #wake = null;
 
-  /** `on`: {live(peer), state(name, error)}; states: connecting, live, retrying, refused, off. */
+  /** `on`: {live(peer), lost() (its stream is about to end), state(name, error, pause)}; states: connecting, live, retrying (in `pause` ms), refused, off. */
   constructor(on) {
     this.on = on;
     addEventListener("pagehide", () => this.#peer?.close());
+    // A page that comes back from the browser's memory has a connection that is closed and does not say so.
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#wanted && this.start(this.#wanted));
+    addEventListener("online", () => this.#wake?.());
   }
 
   get peer() {
@@ -133,11 +152,12 @@ export class Link {
           pause = 400;
           this.on.state("live");
         });
+        if (!signal.aborted) this.on.lost();
         peer.close();
         this.#peer = null;
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof ApiError && [404, 409, 422].includes(error.status)) {
+        if (error instanceof ApiError && error.status >= 400 && error.status < 500 && ![408, 425, 429].includes(error.status)) {
           this.on.state("refused", error);
           return;
         }
@@ -145,8 +165,12 @@ export class Link {
         if (error.retryAfter) pause = Math.max(pause, error.retryAfter * 1000);
       }
       if (signal.aborted) return;
-      this.on.state("retrying", reason);
-      await new Promise((resolve) => setTimeout(resolve, pause * (0.8 + 0.4 * Math.random())));
+      const wait = pause * (0.8 + 0.4 * Math.random());
+      this.on.state("retrying", reason, wait);
+      await new Promise((resolve) => {
+        this.#wake = resolve;
+        setTimeout(resolve, wait);
+      });
       pause = Math.min(8000, pause * 2);
     }
   }

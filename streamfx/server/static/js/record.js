@@ -7,10 +7,11 @@ export class Recorder {
   #timer = null;
 
   /** `streamOf()`: what to record at the moment. */
-  constructor(button, streamOf) {
+  constructor(button, streamOf, onProblem) {
     this.button = button;
     this.label = button.querySelector("span");
     this.streamOf = streamOf;
+    this.onProblem = onProblem;
     button.addEventListener("click", () => (this.#recorder ? this.stop() : this.#start()));
     button.hidden = !window.MediaRecorder;
   }
@@ -23,7 +24,12 @@ export class Recorder {
     const stream = this.streamOf();
     if (!stream) return;
     const mimeType = TYPES.find((type) => MediaRecorder.isTypeSupported(type));
-    const recorder = (this.#recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 6_000_000 }));
+    let recorder;
+    try {
+      recorder = this.#recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 6_000_000 });
+    } catch {
+      return this.onProblem("This browser cannot record the picture.");
+    }
     const parts = [];
     const began = Date.now();
     recorder.ondataavailable = ({ data }) => data.size && parts.push(data);
@@ -40,6 +46,7 @@ export class Recorder {
 
   #show(seconds) {
     this.button.setAttribute("aria-pressed", String(seconds !== null));
+    this.button.setAttribute("aria-label", seconds === null ? "Record" : "Stop recording and save it");
     this.label.textContent = seconds === null ? "Record" : `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
   }
 }

@@ -60,16 +60,28 @@ export async function openFile(file) {
     player.pause();
     URL.revokeObjectURL(player.src);
     stream?.getTracks().forEach((track) => track.stop());
+    sound?.close();
   };
   let stream = null;
+  let sound = null;
   try {
     await player.play();
     stream = player.captureStream?.() ?? player.mozCaptureStream?.() ?? paint(player);
+    if (stream.getAudioTracks().length) stream = new MediaStream([...stream.getVideoTracks(), ...(sound = unheard(player)).tracks]);
     return { stream, kind: "file", close };
   } catch (error) {
     close();
     throw new Error(`This browser cannot play ${file.name}. Choose an MP4 or WebM file.`, { cause: error });
   }
+}
+
+/** The sound, taken from the player so that it is not heard here: the result brings it along. */
+function unheard(player) {
+  const context = new AudioContext();
+  const target = context.createMediaStreamDestination();
+  context.createMediaElementSource(player).connect(target);
+  context.resume();
+  return { tracks: target.stream.getAudioTracks(), close: () => context.close() };
 }
 
 /** For browsers without captureStream of a video: paint it. */
@@ -85,4 +97,14 @@ function paint(player) {
   };
   draw();
   return canvas.captureStream(30);
+}
+
+/** Video files that are dropped on `area`. */
+export function acceptDrops(area, onFile) {
+  area.addEventListener("dragover", (event) => event.preventDefault());
+  area.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const file = [...event.dataTransfer.files].find((one) => one.type.startsWith("video/"));
+    if (file) onFile(file);
+  });
 }

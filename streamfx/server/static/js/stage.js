@@ -2,29 +2,36 @@
 
 import { DelayedPicture } from "./delayed.js";
 
+const KEYS = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
+
 export class Stage {
   #share = 50;
 
   constructor() {
     this.box = document.getElementById("stage");
+    this.frame = document.getElementById("frame");
     this.after = document.getElementById("after");
     this.before = document.getElementById("before");
     this.divider = document.getElementById("divider");
-    this.clip = document.getElementById("before-clip");
     this.delayed = new DelayedPicture(this.before, document.getElementById("before-canvas"));
     this.#drag();
-    this.after.addEventListener("resize", () => this.#fit());
-    this.box.addEventListener("dblclick", (event) => event.target !== this.divider && this.fullScreen());
+    this.after.addEventListener("resize", () => this.#fit(this.after));
+    this.before.addEventListener("resize", () => this.after.videoWidth || this.#fit(this.before));
+    this.box.addEventListener("dblclick", () => this.box.dataset.mode !== "empty" && this.fullScreen());
     this.#move(50);
   }
 
   /** `mode`: "empty", "both" (before and after), "after". */
   set mode(mode) {
     this.box.dataset.mode = mode;
-    if (mode === "empty") {
-      this.after.srcObject = this.before.srcObject = null;
-      this.box.style.aspectRatio = "";
+    if (mode !== "both") {
+      this.before.srcObject = null;
       this.delayed.stop();
+    }
+    if (mode === "empty") {
+      this.after.srcObject = null;
+      this.after.removeAttribute("poster");
+      this.box.style.removeProperty("--ratio");
     }
   }
 
@@ -47,40 +54,42 @@ export class Stage {
   }
 
   /** The frame takes the picture's shape, so that the border runs from edge to edge of it. */
-  #fit() {
-    const { videoWidth: width, videoHeight: height } = this.after;
-    if (width && height) this.box.style.aspectRatio = `${width} / ${height}`;
-    this.box.style.maxWidth = width && height ? `calc(72vh * ${width / height})` : "";
-    this.box.style.marginInline = "auto";
+  #fit({ videoWidth: width, videoHeight: height }) {
+    if (width && height && this.box.dataset.mode !== "empty") this.box.style.setProperty("--ratio", width / height);
   }
 
   #move(share) {
     this.#share = Math.min(100, Math.max(0, share));
-    this.clip.style.clipPath = `inset(0 ${100 - this.#share}% 0 0)`;
-    this.divider.style.left = `${this.#share}%`;
+    this.frame.style.setProperty("--at", `${this.#share}%`);
     this.divider.setAttribute("aria-valuenow", Math.round(this.#share));
     this.divider.setAttribute("aria-valuetext", `${Math.round(this.#share)} percent before`);
   }
 
   #drag() {
-    const follow = (event) => {
-      const box = this.box.getBoundingClientRect();
-      this.#move(((event.clientX - box.left) / box.width) * 100);
+    const at = (event) => {
+      const box = this.frame.getBoundingClientRect();
+      return ((event.clientX - box.left) / box.width) * 100;
     };
-    this.divider.addEventListener("pointerdown", (event) => {
-      this.divider.setPointerCapture(event.pointerId);
-      this.divider.addEventListener("pointermove", follow);
+    let held = null; // where it was taken hold of, and how far from the border
+    this.frame.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || this.box.dataset.mode === "after") return;
+      const onBorder = event.target === this.divider;
+      // Anywhere in the picture will do, but a mere click must not make the border jump: it may be half a double click.
+      held = { x: event.clientX, off: onBorder ? at(event) - this.#share : 0, moved: onBorder };
+      this.frame.setPointerCapture(event.pointerId);
       event.preventDefault();
-      this.divider.focus();
+      this.divider.focus({ preventScroll: true, focusVisible: false });
     });
-    for (const end of ["pointerup", "pointercancel"]) {
-      this.divider.addEventListener(end, () => this.divider.removeEventListener("pointermove", follow));
-    }
+    this.frame.addEventListener("pointermove", (event) => {
+      if (held === null) return;
+      held.moved ||= Math.abs(event.clientX - held.x) > 4;
+      if (held.moved) this.#move(at(event) - held.off);
+    });
+    for (const end of ["pointerup", "pointercancel"]) this.frame.addEventListener(end, () => (held = null));
     this.divider.addEventListener("keydown", (event) => {
-      const steps = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
-      if (!(event.key in steps)) return;
+      if (!(event.key in KEYS)) return;
       event.preventDefault();
-      this.#move(this.#share + steps[event.key]);
+      this.#move(this.#share + KEYS[event.key]);
     });
   }
 }

@@ -1,7 +1,7 @@
 // The bare player, for OBS's Browser source: the picture and nothing else, for ever.
 
 import { onTokenNeeded, request, takeTokenFromAddress, ApiError } from "./api.js";
-import { Link } from "./peer.js";
+import { hold, Link } from "./peer.js";
 
 const video = document.getElementById("after");
 const session = decodeURIComponent(location.pathname.split("/")[2] ?? "live");
@@ -31,6 +31,7 @@ const link = new Link({
       video.play().catch(() => {});
     });
   },
+  lost: () => hold(video),
   state: (state) => {
     document.title = `streamfx ${session}: ${state}`;
     if (state === "refused") setTimeout(start, 3000); // the session may come (back)
