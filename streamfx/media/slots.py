@@ -7,7 +7,7 @@ import numpy as np
 from streamfx.core.frames import AUDIO_CHANNELS, Pixels, Samples
 from streamfx.ipc.arena import Arena
 
-VIDEO_SLOTS = 4
+VIDEO_SLOTS = 8
 AUDIO_SLOTS = 128
 AUDIO_SLOT_SAMPLES = 2048
 

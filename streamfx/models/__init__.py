@@ -1,0 +1,1 @@
+"""Checkpoints to callables: networks that the diffusion library drives."""

@@ -1,0 +1,209 @@
+"""The diffusion transformer of Wan 2.1, causal: frames of a block see each other and what is in their row's cache.
+
+Parameter names are those of the original code, which the distilled generators (CausVid, Self-Forcing, LongLive,
+StreamDiffusionV2, Krea) keep; ``keys.py`` maps others to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamfx.diffusion.attention import attend
+from streamfx.diffusion.kv_cache import LayerCache, Past
+from streamfx.diffusion.rope import Rope3D
+
+TEXT_TOKENS = 512
+"""Length that prompts are padded to, with zeros, before they are embedded."""
+
+_PATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class WanSize:
+    """``dim``: width; ``heads``: of ``dim / heads`` each; ``hidden``: of the feed-forward part; ``channels``: of the
+    latent; ``text_dim``: of the text encoder; ``time_dim``: of the sinusoidal time embedding."""
+
+    dim: int
+    heads: int
+    hidden: int
+    layers: int
+    channels: int = 16
+    text_dim: int = 4096
+    time_dim: int = 256
+    eps: float = 1e-6
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.heads
+
+
+WAN_1_3B = WanSize(dim=1536, heads=12, hidden=8960, layers=30)
+WAN_14B = WanSize(dim=5120, heads=40, hidden=13824, layers=40)
+TINY = WanSize(dim=48, heads=2, hidden=96, layers=2, channels=4, text_dim=32, time_dim=32)
+"""For tests: the same layers, a few thousand parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt made ready: keys and values of every layer's cross attention, ``(512, H, D)`` each."""
+
+    layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+class _Attention(nn.Module):
+    """Projections of one attention, with queries and keys normalised over all heads together."""
+
+    def __init__(self, size: WanSize) -> None:
+        super().__init__()
+        self.size = size
+        self.q, self.k, self.v, self.o = (nn.Linear(size.dim, size.dim) for _ in range(4))
+        self.norm_q, self.norm_k = (nn.RMSNorm(size.dim, eps=size.eps) for _ in range(2))
+
+    def queries(self, x: Tensor) -> Tensor:
+        """``(…, dim)`` → ``(…, H, D)``."""
+        return self._split(self.norm_q(self.q(x)))
+
+    def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._split(self.norm_k(self.k(x))), self._split(self.v(x))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-1], self.size.heads, self.size.head_dim)
+
+    def out(self, x: Tensor) -> Tensor:
+        """``(…, H, D)`` → ``(…, dim)``."""
+        return cast(Tensor, self.o(x.flatten(-2)))
+
+
+class _Block(nn.Module):
+    def __init__(self, size: WanSize) -> None:
+        super().__init__()
+        self.norm1 = _plain_norm(size)
+        self.self_attn = _Attention(size)
+        self.norm3 = nn.LayerNorm(size.dim, eps=size.eps)
+        self.cross_attn = _Attention(size)
+        self.norm2 = _plain_norm(size)
+        self.ffn = nn.Sequential(nn.Linear(size.dim, size.hidden), nn.GELU("tanh"), nn.Linear(size.hidden, size.dim))
+        self.modulation = nn.Parameter(torch.randn(1, 6, size.dim) / size.dim**0.5)
+
+    def forward(
+        self, x: Tensor, time: Tensor, prompt: tuple[Tensor, Tensor], pasts: Sequence[Past], rope: Rope3D
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 6, dim)``. Returns x, and this block's keys (rows and columns
+        applied, not turned by frame) and values, ``(R, F, S, H, D)``."""
+        shift, scale, gate, ff_shift, ff_scale, ff_gate = (self.modulation + time)[:, :, None, None].unbind(1)
+        normed = (_float(self.norm1, x) * (1 + scale) + shift).type_as(x)
+        query = rope.space(self.self_attn.queries(normed))
+        key, value = self.self_attn.keys_values(normed)
+        key = rope.space(key)
+        mixed = torch.stack(
+            [attend(q, k, v, past, rope) for q, k, v, past in zip(query, key, value, pasts, strict=True)]
+        )
+        x = (x.float() + self.self_attn.out(mixed) * gate).type_as(x)
+        x = x + self._ask(_float(self.norm3, x).type_as(x), prompt)
+        normed = (_float(self.norm2, x) * (1 + ff_scale) + ff_shift).type_as(x)
+        x = (x.float() + self.ffn(normed).float() * ff_gate).type_as(x)
+        return x, key, value
+
+    def _ask(self, x: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross attention of every token to the prompt."""
+        query = self.cross_attn.queries(x).flatten(1, 2).transpose(1, 2)
+        keys, values = (part.transpose(0, 1)[None].expand(len(x), -1, -1, -1) for part in prompt)
+        mixed = functional.scaled_dot_product_attention(query, keys, values)
+        return self.cross_attn.out(mixed.transpose(1, 2).reshape(*x.shape[:3], *query.shape[1:2], query.shape[-1]))
+
+
+class _Head(nn.Module):
+    def __init__(self, size: WanSize) -> None:
+        super().__init__()
+        self.norm = _plain_norm(size)
+        self.head = nn.Linear(size.dim, size.channels * _PATCH**2)
+        self.modulation = nn.Parameter(torch.randn(1, 2, size.dim) / size.dim**0.5)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, dim)`` → ``(R, F, S, 4 C)``."""
+        shift, scale = (self.modulation + time[:, None])[:, :, None, None].unbind(1)
+        return cast(Tensor, self.head((_float(self.norm, x) * (1 + scale) + shift).type_as(x)))
+
+
+class CausalWan(nn.Module):
+    """The whole transformer. Rows are independent: steps of a stream batch, or streams."""
+
+    def __init__(self, size: WanSize) -> None:
+        super().__init__()
+        self.size = size
+        self.patch_embedding = nn.Conv3d(size.channels, size.dim, (1, _PATCH, _PATCH), (1, _PATCH, _PATCH))
+        self.text_embedding = nn.Sequential(
+            nn.Linear(size.text_dim, size.dim), nn.GELU("tanh"), nn.Linear(size.dim, size.dim)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(size.time_dim, size.dim), nn.SiLU(), nn.Linear(size.dim, size.dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(size.dim, 6 * size.dim))
+        self.blocks = nn.ModuleList(_Block(size) for _ in range(size.layers))
+        self.head = _Head(size)
+
+    def prepare(self, text: Tensor) -> Prompt:
+        """Embeds a prompt: ``(512, text_dim)`` from the text encoder, padded with zeros. Once for each prompt."""
+        embedded = self.text_embedding(text.to(self.patch_embedding.weight.dtype))
+        return Prompt(tuple(cast(_Block, block).cross_attn.keys_values(embedded) for block in self.blocks))
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        prompt: Prompt,
+        caches: Sequence[LayerCache],
+        rope: Rope3D,
+        rows: Sequence[int] | None = None,
+        remember: bool = False,
+    ) -> Tensor:
+        """``x``: ``(R, F, C, H, W)`` latents, H and W even; ``timesteps``: ``(R,)`` in [0, 1000].
+
+        ``caches``: one a layer. ``rows``: the cache row of each row of ``x``, by default 0 … R - 1. ``remember``: puts
+        the frames into the caches. Returns the velocity, like ``x``.
+        """
+        rows = range(len(x)) if rows is None else rows
+        height, width = int(x.shape[-2]) // _PATCH, int(x.shape[-1]) // _PATCH
+        tokens = self.patch_embedding(x.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1).contiguous()
+        time = self.time_embedding(sinusoid(timesteps, self.size.time_dim).type_as(x))
+        modulation = self.time_projection(time).reshape(len(x), 6, -1).float()
+        for block, asked, cache in zip(self.blocks, prompt.layers, caches, strict=True):
+            pasts = [cache.past(row) for row in rows]
+            tokens, keys, values = block(tokens, modulation, asked, pasts, rope)
+            if remember:
+                for row, row_keys, row_values in zip(rows, keys, values, strict=True):
+                    for key, value in zip(row_keys, row_values, strict=True):
+                        cache.append(key, value, row)
+        return _unpatched(self.head(tokens, time.float()), (height, width))
+
+
+def sinusoid(timesteps: Tensor, dim: int) -> Tensor:
+    """``(R,)`` → ``(R, dim)`` float32: cosines, then sines."""
+    half = dim // 2
+    rates = 10_000.0 ** -(torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
+    angles = timesteps.double()[:, None] * rates
+    return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+def _plain_norm(size: WanSize) -> nn.LayerNorm:
+    return nn.LayerNorm(size.dim, eps=size.eps, elementwise_affine=False)
+
+
+def _float(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Layer norm in float32, whatever the weights are."""
+    weight = None if norm.weight is None else norm.weight.float()
+    bias = None if norm.bias is None else norm.bias.float()
+    return functional.layer_norm(x.float(), norm.normalized_shape, weight, bias, norm.eps)
+
+
+def _unpatched(x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """``(R, F, h w, 4 C)`` → ``(R, F, C, 2 h, 2 w)``."""
+    rows, frames = x.shape[:2]
+    parts = x.reshape(rows, frames, *grid, _PATCH, _PATCH, -1)
+    return parts.permute(0, 1, 6, 2, 4, 3, 5).reshape(rows, frames, -1, _PATCH * grid[0], _PATCH * grid[1])
