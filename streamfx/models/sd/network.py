@@ -1,0 +1,115 @@
+"""The UNet with its prompt, as a model for the stream batch; pictures to latents and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from streamfx.diffusion.stream_batch import Call
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbedding:
+    """A prompt made ready: ``tokens`` ``(L, D)`` for cross attention, and for SDXL ``pooled`` ``(P,)``."""
+
+    tokens: Tensor
+    pooled: Tensor | None = None
+
+    def blended(self, other: TextEmbedding, share: float) -> TextEmbedding:
+        """``share`` (0 … 1) of the way to another prompt, on a straight line."""
+        pooled = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = torch.lerp(self.pooled, other.pooled, share)
+        return TextEmbedding(torch.lerp(self.tokens, other.tokens, share), pooled)
+
+
+class StableDiffusion:
+    """A ``stream_batch.Model`` of a diffusers ``UNet2DConditionModel``, with an autoencoder (an ``AutoencoderTiny``, or
+    the full ``AutoencoderKL``).
+
+    Prompts are embeddings: the text encoder is needed when they change, and may be elsewhere in between.
+    """
+
+    def __init__(self, unet: nn.Module, vae: nn.Module, device: torch.device | str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self._unet: Any = unet.eval().to(self.device, dtype)
+        self._vae: Any = vae.eval().to(self.device, dtype)
+        self._prompt: TextEmbedding | None = None
+        self._negative: TextEmbedding | None = None
+        self._wide = getattr(self._unet.config, "addition_embed_type", None) == "text_time"
+
+    @property
+    def channels(self) -> int:
+        """Of the latent."""
+        return int(self._unet.config.in_channels)
+
+    @property
+    def shrink(self) -> int:
+        """Pixels a latent stands for, per side."""
+        config = self._vae.config
+        blocks = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
+        return 1 << (len(blocks) - 1)
+
+    def set_prompt(self, prompt: TextEmbedding, negative: TextEmbedding | None = None) -> None:
+        """From the next call on. ``negative`` is used with full and onetime guidance; without one that is the prompt
+        of zeros."""
+        self._prompt = self._moved(prompt)
+        if negative is None:
+            pooled = None if prompt.pooled is None else torch.zeros_like(prompt.pooled)
+            negative = TextEmbedding(torch.zeros_like(prompt.tokens), pooled)
+        self._negative = self._moved(negative)
+
+    def _moved(self, prompt: TextEmbedding) -> TextEmbedding:
+        pooled = None if prompt.pooled is None else prompt.pooled.to(self.device, self.dtype)
+        return TextEmbedding(prompt.tokens.to(self.device, self.dtype), pooled)
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """``(F, 3, H, W)`` in [-1, 1], sides multiples of ``shrink``, to latents ``(F, C, H', W')``.
+
+        The full autoencoder gives the mode of its distribution, so that a still picture has still latents.
+        """
+        encoded = self._vae.encode(pictures.to(self.device, self.dtype))
+        latents = cast(Tensor, encoded.latents) if hasattr(encoded, "latents") else encoded.latent_dist.mode()
+        return latents * float(self._vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents ``(F, C, H', W')`` to pictures ``(F, 3, H, W)`` in [-1, 1]."""
+        decoded = self._vae.decode(latents / float(self._vae.config.scaling_factor), return_dict=False)[0]
+        return cast(Tensor, decoded).clamp(-1, 1)
+
+    def __call__(self, x: Tensor, timesteps: Tensor, call: Call) -> Tensor:
+        if self._prompt is None or self._negative is None:
+            raise ValueError("no prompt was set; call set_prompt first")
+        rows, frames = x.shape[:2]
+        negative = call.unconditional * frames
+        tokens = self._each(self._negative.tokens, self._prompt.tokens, negative, rows * frames)
+        more: dict[str, Any] = {}
+        if self._wide:
+            if self._prompt.pooled is None or self._negative.pooled is None:
+                raise ValueError("this model wants the pooled embedding of the prompt as well")
+            pooled = self._each(self._negative.pooled, self._prompt.pooled, negative, rows * frames)
+            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._sizes(x).expand(len(pooled), -1)}
+        flat = self._unet(
+            x.flatten(0, 1),
+            timesteps.repeat_interleave(frames),
+            encoder_hidden_states=tokens,
+            return_dict=False,
+            **more,
+        )[0]
+        return cast(Tensor, flat).reshape(x.shape)
+
+    @staticmethod
+    def _each(negative: Tensor, prompt: Tensor, leading: int, count: int) -> Tensor:
+        """The embedding of every latent in the batch: the leading ones without the prompt."""
+        parts = [negative.expand(leading, *negative.shape), prompt.expand(count - leading, *prompt.shape)]
+        return torch.cat(parts) if leading else parts[1]
+
+    def _sizes(self, x: Tensor) -> Tensor:
+        """SDXL is told the size of its training picture, the crop and the target: ours, whole, ours."""
+        height, width = self.shrink * int(x.shape[-2]), self.shrink * int(x.shape[-1])
+        return torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=self.dtype)
