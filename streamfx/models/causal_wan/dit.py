@@ -94,9 +94,9 @@ class _Block(nn.Module):
     def forward(
         self, x: Tensor, time: Tensor, prompt: tuple[Tensor, Tensor], pasts: Sequence[Past], rope: Rope3D
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 6, dim)``. Returns x, and this block's keys (rows and columns
-        applied, not turned by frame) and values, ``(R, F, S, H, D)``."""
-        shift, scale, gate, ff_shift, ff_scale, ff_gate = (self.modulation + time)[:, :, None, None].unbind(1)
+        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 1 or F, 6, dim)``. Returns x, and this block's keys (rows and
+        columns applied, not turned by frame) and values, ``(R, F, S, H, D)``."""
+        shift, scale, gate, ff_shift, ff_scale, ff_gate = (self.modulation + time)[:, :, :, None].unbind(2)
         normed = (_float(self.norm1, x) * (1 + scale) + shift).type_as(x)
         query = rope.space(self.self_attn.queries(normed))
         key, value = self.self_attn.keys_values(normed)
@@ -126,8 +126,8 @@ class _Head(nn.Module):
         self.modulation = nn.Parameter(torch.randn(1, 2, size.dim) / size.dim**0.5)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, dim)`` → ``(R, F, S, 4 C)``."""
-        shift, scale = (self.modulation + time[:, None])[:, :, None, None].unbind(1)
+        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 1 or F, dim)`` → ``(R, F, S, 4 C)``."""
+        shift, scale = (self.modulation + time[:, :, None])[:, :, :, None].unbind(2)
         return cast(Tensor, self.head((_float(self.norm, x) * (1 + scale) + shift).type_as(x)))
 
 
@@ -163,7 +163,8 @@ class CausalWan(nn.Module):
         rows: Sequence[int] | None = None,
         remember: bool = False,
     ) -> Tensor:
-        """``x``: ``(R, F, C, H, W)`` latents, H and W even; ``timesteps``: ``(R,)`` in [0, 1000].
+        """``x``: ``(R, F, C, H, W)`` latents, H and W even; ``timesteps``: ``(R,)`` in [0, 1000], or
+        ``(R, F)`` for frames that are at different steps.
 
         ``caches``: one a layer. ``rows``: the cache row of each row of ``x``, by default 0 … R - 1. ``remember``: puts
         the frames into the caches. Returns the velocity, like ``x``.
@@ -171,8 +172,8 @@ class CausalWan(nn.Module):
         rows = range(len(x)) if rows is None else rows
         height, width = int(x.shape[-2]) // _PATCH, int(x.shape[-1]) // _PATCH
         tokens = self.patch_embedding(x.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1).contiguous()
-        time = self.time_embedding(sinusoid(timesteps, self.size.time_dim).type_as(x))
-        modulation = self.time_projection(time).reshape(len(x), 6, -1).float()
+        time = self.time_embedding(sinusoid(timesteps.flatten(), self.size.time_dim).type_as(x))
+        modulation = self.time_projection(time).reshape(len(x), -1, 6, self.size.dim).float()
         for block, asked, cache in zip(self.blocks, prompt.layers, caches, strict=True):
             pasts = [cache.past(row) for row in rows]
             tokens, keys, values = block(tokens, modulation, asked, pasts, rope)
@@ -180,7 +181,7 @@ class CausalWan(nn.Module):
                 for row, row_keys, row_values in zip(rows, keys, values, strict=True):
                     for key, value in zip(row_keys, row_values, strict=True):
                         cache.append(key, value, row)
-        return _unpatched(self.head(tokens, time.float()), (height, width))
+        return _unpatched(self.head(tokens, time.reshape(len(x), -1, self.size.dim).float()), (height, width))
 
 
 def sinusoid(timesteps: Tensor, dim: int) -> Tensor:

@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 
 from streamfx.core.errors import UsageError
+from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.kv_cache import CacheSize, LayerCache
+from streamfx.diffusion.rolling import RollingWindow
 from streamfx.diffusion.rope import Rope3D
 from streamfx.diffusion.schedules import flow
 from streamfx.diffusion.stream_batch import Call, StreamBatch
 from streamfx.models.causal_wan.dit import TEXT_TOKENS, TINY, CausalWan, Prompt
 from streamfx.models.causal_wan.keys import to_ours
+from streamfx.models.causal_wan.stream import JointWan, SteppedWan
 
 HEIGHT, WIDTH = 4, 6
 GRID = (HEIGHT // 2, WIDTH // 2)
@@ -101,17 +104,23 @@ def test_the_past_and_the_prompt_matter() -> None:
     assert not torch.allclose(alone, model(x, t, model.prepare(text()), kept, rope()), atol=1e-4)
 
 
-class Streamed:
-    """The model as a stream batch drives it: each step has a cache row of its own."""
+@torch.no_grad()
+def test_frames_at_different_steps() -> None:
+    """A time for each frame ≡ one for all where they agree, and heeded where they do not."""
+    model = ours()
+    prompt, x = model.prepare(text()), torch.randn(1, 3, TINY.channels, HEIGHT, WIDTH)
+    same = model(x, torch.tensor([500.0]), prompt, caches(), rope())
+    each = model(x, torch.tensor([[500.0, 500.0, 500.0]]), prompt, caches(), rope())
+    assert torch.allclose(same, each, atol=1e-6)
+    rising = model(x, torch.tensor([[100.0, 500.0, 900.0]]), prompt, caches(), rope())
+    assert not torch.allclose(rising[:, 0], same[:, 0], atol=1e-4)
 
-    def __init__(self, model: CausalWan, rows: int) -> None:
-        self.model = model
-        self.prompt = model.prepare(text())
-        self.caches = caches(rows)
 
-    def __call__(self, x: Tensor, timesteps: Tensor, call: Call) -> Tensor:
-        found: Tensor = self.model(x, timesteps, self.prompt, self.caches, rope(), rows=call.steps, remember=True)
-        return found
+def stepped(model: CausalWan, steps: int, negative: bool = False) -> SteppedWan:
+    """The model as a stream batch drives it."""
+    against = model.prepare(text(9)) if negative else None
+    size = (HEIGHT, WIDTH)
+    return SteppedWan(model, model.prepare(text()), size, most_steps=steps, sinks=1, window=3, negative=against)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4])
@@ -122,9 +131,9 @@ def test_the_stream_batch_is_step_after_step(steps: int) -> None:
     schedule = flow([700, 500, 400, 200][:steps], shift=8.0)
     noise = torch.randn(steps, 1, TINY.channels, HEIGHT, WIDTH)
     latents = torch.randn(9, 1, TINY.channels, HEIGHT, WIDTH)
-    batch = StreamBatch(Streamed(model, steps), schedule, noise)
+    batch = StreamBatch(stepped(model, steps), schedule, noise)
     found = [out for out in map(batch.step, latents) if out is not None] + batch.drain()
-    alone = Streamed(model, steps)
+    alone = stepped(model, steps)
     for latent, output in zip(latents, found, strict=True):
         x0 = latent
         for step in range(steps):
@@ -137,7 +146,7 @@ def test_the_stream_batch_is_step_after_step(steps: int) -> None:
 @torch.no_grad()
 def test_ten_thousand_frames_stay_finite_and_small() -> None:
     model = ours()
-    streamed = Streamed(model, 1)
+    streamed = stepped(model, 1)
     memory = sum(cache.keys.bytes + cache.values.bytes for cache in streamed.caches)
     latents = torch.randn(20, 1, 1, TINY.channels, HEIGHT, WIDTH)
     first: Tensor | None = None
@@ -149,6 +158,62 @@ def test_ten_thousand_frames_stay_finite_and_small() -> None:
     assert first is not None
     assert torch.equal(out, first)
     assert sum(cache.keys.bytes + cache.values.bytes for cache in streamed.caches) == memory
+
+
+@torch.no_grad()
+def test_full_guidance_has_a_past_of_its_own() -> None:
+    model, schedule = ours(), flow([600, 300])
+    noise = torch.randn(2, 1, TINY.channels, HEIGHT, WIDTH)
+    latents = torch.randn(6, 1, TINY.channels, HEIGHT, WIDTH)
+    both = stepped(model, 2, negative=True)
+    with_prompt, without = stepped(model, 2), stepped(model, 2)
+    without.prompt = model.prepare(text(9))
+    batch = StreamBatch(both, schedule, noise, Guidance("full", 2.0))
+    found = [out for out in map(batch.step, latents) if out is not None]
+    for latent, output in zip(latents, found, strict=False):
+        x0 = latent
+        for step in range(2):
+            x = schedule.alpha[step] * x0 + schedule.sigma[step] * noise[step]
+            t, call = schedule.timesteps[step : step + 1], Call((step,), 1)
+            yes, no = with_prompt(x[None], t, call)[0], without(x[None], t, call)[0]
+            x0 = x - schedule.sigma[step] * (no + 2.0 * (yes - no))
+        assert torch.allclose(output, x0, atol=1e-4)
+    with pytest.raises(ValueError, match="needs a negative prompt"):
+        StreamBatch(stepped(model, 2), schedule, noise, Guidance("full")).step(latents[0])
+
+
+@torch.no_grad()
+def test_recaching_is_a_fresh_encoding() -> None:
+    """After a switch of the prompt everything is as if the new prompt had been there when the frames came."""
+    model = ours()
+    size, old, new = (HEIGHT, WIDTH), model.prepare(text()), model.prepare(text(5))
+    switched, fresh, kept = (JointWan(model, old, size, sinks=1, window=2) for _ in range(3))
+    fresh.prompt = new
+    frames = torch.randn(7, TINY.channels, HEIGHT, WIDTH)
+    switched.remember(frames)
+    kept.remember(frames)
+    # What the ring holds: the first frame and the last two.
+    fresh.remember(torch.cat([frames[:1], frames[-2:]]))
+    switched.set_prompt(new)
+    kept.set_prompt(new, recache=False)
+    x, t = torch.randn(2, TINY.channels, HEIGHT, WIDTH), torch.tensor([300.0, 800.0])
+    assert torch.allclose(switched(x, t), fresh(x, t), atol=1e-5)
+    assert not torch.allclose(kept(x, t), fresh(x, t), atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_rolling_window_runs_on_it() -> None:
+    model = ours()
+    joint = JointWan(model, model.prepare(text()), (HEIGHT, WIDTH), sinks=1, window=2)
+    schedule = flow([900, 600, 300])
+    window = RollingWindow(joint, schedule, torch.zeros(1))
+    outputs = [window.step(torch.randn(1, TINY.channels, HEIGHT, WIDTH)) for _ in range(8)]
+    finished = [out for out in outputs if out is not None]
+    assert len(finished) == 6
+    assert all(torch.isfinite(out).all() for out in finished)
+    assert joint.caches[0].past().here == 3
+    window.reset()
+    assert joint.caches[0].past().here == 0
 
 
 WRAPPINGS = {
