@@ -34,6 +34,7 @@ from streamfx.media.webrtc import compat
 from tests.integration.programs import free_port, program, publish
 
 ROUNDS = 3
+PARTS = {"latency", "viewers", "hd"}
 
 
 class Camera(MediaStreamTrack):
@@ -231,12 +232,12 @@ async def run(parts: list[str], seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument(
-        "parts", nargs="*", choices=["latency", "viewers", "hd", []], default=["latency", "viewers", "hd"]
-    )
+    parser.add_argument("parts", nargs="*", help="latency, viewers, hd; all by default")
     parser.add_argument("--seconds", type=float, default=10)
     given = parser.parse_args()
-    asyncio.run(run(given.parts, given.seconds))
+    if unknown := set(given.parts) - PARTS:
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are latency, viewers and hd")
+    asyncio.run(run(given.parts or sorted(PARTS), given.seconds))
 
 
 if __name__ == "__main__":
