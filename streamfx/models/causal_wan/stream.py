@@ -129,8 +129,8 @@ class JointWan(_WithCaches):
     def set_prompt(self, prompt: Prompt, recache: bool = True) -> None:
         """Another prompt from the next call on.
 
-        ``recache``: the frames of the past are run again with it, which costs a call for each. With sinks that change by
-        themselves, the first frames take their places again.
+        ``recache``: the frames of the past are run again with it, which costs a call for each. With sinks that change
+        by themselves, the first frames take their places again.
         """
         self.prompt = prompt
         if recache:
