@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from streamfx.cli.display import make_display, print_summary
 from streamfx.config import RunConfig
 from streamfx.core.errors import StreamFXError, UsageError
+from streamfx.core.signals import on_stop_signal
 from streamfx.media.url import MediaUrl
 from streamfx.pipeline.session import Session
 
@@ -101,27 +101,13 @@ def _check_stats_file(path: Path, places: Iterable[MediaUrl]) -> None:
 @contextlib.contextmanager
 def _signals(session: Session) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the session in good order; a second one at once."""
-    loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    asked = False
 
-    def stop() -> None:
-        nonlocal asked
-        if asked:
+    def stop(again: bool) -> None:
+        if again:
             task.cancel()
-        asked = True
         session.stop()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, stop)
-    except NotImplementedError:  # Windows: KeyboardInterrupt cancels the task
+    with on_stop_signal(stop):
         yield
-        return
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

@@ -22,6 +22,29 @@ def colorspace_of(height: int, tagged: int = _UNSPECIFIED) -> Colorspace:
     return Colorspace.ITU709 if height >= 720 else Colorspace.ITU601
 
 
+COLOUR_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
+"""H.273 code points for primaries, transfer and matrix: BT.709, or SMPTE 170M (the BT.601 of 525 lines)."""
+
+
+def for_encoder(
+    reformatter: VideoReformatter, pixels: Pixels, matrix: Colorspace, size: tuple[int, int] | None = None
+) -> av.VideoFrame:
+    """``(H, W, 3) uint8`` RGB as encoders want it: planar, halved colour planes, limited range, the given matrix.
+    ``size``: (width, height) to scale to."""
+    width, height = size or (None, None)
+    return reformatter.reformat(
+        av.VideoFrame.from_numpy_buffer(pixels, "rgb24"),
+        width=width,
+        height=height,
+        format="yuv420p",
+        src_colorspace=Colorspace.ITU709,
+        dst_colorspace=matrix,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+        interpolation=Interpolation.BILINEAR,
+    )
+
+
 def even(value: float) -> int:
     """The nearest even number from 2 on: encoders with halved colour planes take no others."""
     return max(2, 2 * math.floor(value / 2 + 0.5))

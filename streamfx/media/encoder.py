@@ -9,17 +9,14 @@ import av
 import av.logging
 import numpy as np
 from av.container import OutputContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
 from streamfx.media.base import OutputFormat
-from streamfx.media.convert import colorspace_of
+from streamfx.media.convert import COLOUR_TAGS, colorspace_of, for_encoder
 
 _TICKS = 90_000
 """Time base of video: whole ticks a frame at 24, 25, 30, 50, 60 and the NTSC rates."""
-
-_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
-"""H.273 code points for primaries, transfer and matrix: BT.709, or SMPTE 170M (the BT.601 of 525 lines)."""
 
 PLAYABLE_AFTER_CRASH = {
     # Fragments while it is written, an ordinary file once it is finished. The delayed header knows of reordering and
@@ -82,7 +79,7 @@ class Encoder:
         context.gop_size = gop
         if self._push or output.encode.video_bitrate:
             context.bit_rate = rate
-        tag = _TAGS[self._matrix]
+        tag = COLOUR_TAGS[self._matrix]
         context.color_primaries = context.color_trc = context.colorspace = tag
         context.color_range = 1
         return stream
@@ -101,15 +98,7 @@ class Encoder:
         if tick <= self._last_tick:
             return None
         self._last_tick = tick
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_numpy_buffer(pixels, "rgb24"),
-            format="yuv420p",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=self._matrix,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR,
-        )
+        frame = for_encoder(self._reformatter, pixels, self._matrix)
         frame.pts, frame.time_base = tick, Fraction(1, _TICKS)
         return frame
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from streamfx.core.errors import UsageError
+from streamfx.core.signals import on_stop_signal
 from streamfx.server.app import create_app, guarded
 from streamfx.server.manager import Manager
 from streamfx.server.settings import ServeConfig
@@ -67,8 +67,14 @@ async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -
         )
         _load_tls(settings)
         server = _Server(settings)
+
+        def stop(again: bool) -> None:
+            # The first signal ends the server in good order, a second one at once.
+            server.force_exit = again
+            server.stopping.set()
+
         async with manager.running():
-            with _signals(server):
+            with on_stop_signal(stop):
                 await _serve(server, listener, manager, lambda: on_ready(_address(config, listener), manager))
 
 
@@ -120,26 +126,3 @@ def _address(config: ServeConfig, listener: socket.socket) -> str:
     scheme = "https" if config.tls_cert else "http"
     host = config.host if config.host not in ("0.0.0.0", "::") else socket.gethostname()
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
-
-
-@contextlib.contextmanager
-def _signals(server: _Server) -> Iterator[None]:
-    """The first signal ends the server in good order, a second one at once."""
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        server.force_exit = server.stopping.is_set()
-        server.stopping.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        for number in numbers:
-            loop.add_signal_handler(number, stop)
-    except NotImplementedError:  # Windows: KeyboardInterrupt ends it
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

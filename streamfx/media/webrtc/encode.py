@@ -10,10 +10,10 @@ from typing import Literal
 import av
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
-from streamfx.media.convert import colorspace_of
+from streamfx.media.convert import COLOUR_TAGS, colorspace_of, for_encoder
 from streamfx.media.webrtc import compat
 
 Codec = Literal["H264", "VP8"]
@@ -23,8 +23,6 @@ VIDEO_RATE = 90_000
 
 OPUS_SAMPLES = 960
 """Samples of one Opus frame: 20 ms."""
-
-_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +51,14 @@ class VideoEncoder:
         self._matrix = colorspace_of(size[1])
         self._picture_id = random.randrange(1 << 15)
         self._context = _h264(size, bitrate, gop_seconds) if codec == "H264" else _vp8(size, bitrate, gop_seconds)
-        tag = _TAGS[self._matrix]
+        tag = COLOUR_TAGS[self._matrix]
         self._context.color_primaries = self._context.color_trc = self._context.colorspace = tag
         self._context.color_range = 1
         self._context.thread_count = threads
 
     def encode(self, pixels: Pixels, ticks: int, key: bool, captured_at: float | None) -> Encoded | None:
         """``(H, W, 3) uint8`` RGB of any size to an encoded frame. None if the encoder left it out."""
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_numpy_buffer(pixels, "rgb24"),
-            width=self.size[0],
-            height=self.size[1],
-            format="yuv420p",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=self._matrix,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=Interpolation.BILINEAR,
-        )
+        frame = for_encoder(self._reformatter, pixels, self._matrix, self.size)
         frame.pts, frame.time_base = ticks, Fraction(1, VIDEO_RATE)
         frame.pict_type = PictureType.I if key else PictureType.NONE
         packets = self._context.encode(frame)
