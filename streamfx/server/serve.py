@@ -32,6 +32,14 @@ class _Server(uvicorn.Server):
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
 
+    async def serve_to_the_end(self, listener: socket.socket) -> None:
+        """Serves; however that ends, nobody waits for it any longer."""
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            self.stopping.set()
+            self.ready.set()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
@@ -80,9 +88,10 @@ async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -
 
 async def _serve(server: _Server, listener: socket.socket, manager: Manager, on_ready: Callable[[], None]) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.serve(sockets=[listener]), name="http")
+        group.create_task(server.serve_to_the_end(listener), name="http")
         await server.ready.wait()
-        on_ready()
+        if not server.stopping.is_set():
+            on_ready()
         await server.stopping.wait()
         # Streams of events last as long as their sessions do: end those first.
         manager.accepting = False

@@ -177,7 +177,7 @@ async def test_peer_that_says_nothing_blocks_nothing(tmp_path: Path, clip: Path)
             code, _ = await relay.stop()
     assert code == 0
     assert output(stats, "/live/")["error"]
-    assert output(stats, "copy.mkv")["dropped"] < 10  # hundreds, if a stall were to slow it
+    assert output(stats, "copy.mkv")["dropped"] == 0
     seen = measure(copy)
     assert len(seen.times) > 100
     assert set(seen.steps(skip=30)) <= {0, 1, 2}
@@ -196,7 +196,7 @@ async def test_server_that_stalls_is_left_and_found_again(tmp_path: Path, clip: 
             finally:
                 server.send_signal(signal.SIGCONT)
             stats = await relay.until(is_live("/live/"), "the push to be back", timeout=40)
-            assert output(stats, "copy.mkv")["dropped"] < 10  # hundreds, if a stall were to slow it
+            assert output(stats, "copy.mkv")["dropped"] == 0
         code, _ = await relay.stop()
     assert code == 0
 

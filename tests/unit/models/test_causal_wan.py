@@ -144,7 +144,7 @@ def test_the_stream_batch_is_step_after_step(steps: int) -> None:
 
 
 @torch.no_grad()
-def test_ten_thousand_frames_stay_finite_and_small() -> None:
+def test_a_thousand_frames_later_nothing_has_drifted() -> None:
     model = ours()
     streamed = stepped(model, 1)
     memory = sum(cache.keys.bytes + cache.values.bytes for cache in streamed.caches)

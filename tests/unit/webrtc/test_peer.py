@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from typing import Any
@@ -80,7 +81,11 @@ async def test_a_publisher_is_received(codec: str) -> None:
             tone = np.concatenate([s.samples[0] for s in sounds[10:40]])
             peak = np.argmax(np.abs(np.fft.rfft(tone))) * 48_000 / len(tone)
             assert peak == pytest.approx(440, abs=20)
-            await until(lambda: door.captured_ntp(pictures[-1].captured_at) is not None or True)
+            # Sender reports tell when frames were captured, by the publisher's clock, which is ours here.
+            await until(lambda: len(door._captured) > 0)
+            arrived, captured = next(iter(door._captured.items()))
+            assert door.captured_ntp(arrived) == captured
+            assert abs((time.time() - captured) - (MonotonicClock().now() - arrived)) < 0.5
         assert door.visitor is None
 
 
