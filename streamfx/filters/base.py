@@ -35,7 +35,7 @@ class FilterInfo:
     means any. The pipeline resizes to the nearest one and back again. ``quality_levels``: how many levels of
     ``Block.quality`` it tells apart; 1 means it has no cheaper way of its own. ``min_scale``: the smallest
     share of its working size, per side, at which its result is still worth showing; 1 forbids the pipeline
-    to shrink its input under pressure. ``lag``: frames by which its output is behind its input.
+    to shrink its input under pressure.
     """
 
     summary: str = ""
@@ -45,11 +45,10 @@ class FilterInfo:
     sizes: tuple[tuple[int, int], ...] = ()
     quality_levels: int = 1
     min_scale: float = 0.5
-    lag: int = 0
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.quality_levels < 1 or self.lag < 0 or not 0 < self.min_scale <= 1:
-            raise ValueError("FilterInfo needs block >= 1, quality_levels >= 1, lag >= 0 and 0 < min_scale <= 1")
+        if self.block < 1 or self.quality_levels < 1 or not 0 < self.min_scale <= 1:
+            raise ValueError("FilterInfo needs block >= 1, quality_levels >= 1 and 0 < min_scale <= 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,9 @@ class Block:
             raise ValueError("this block has no video")
         return self.video
 
-    def with_video(self, video: NDArray[np.uint8]) -> Block:
-        """The same moment with other pictures: ``(F, H', W', 3) uint8`` RGB."""
-        return replace(self, video=video)
+    def with_video(self, video: NDArray[np.uint8], pts: tuple[float, ...] | None = None) -> Block:
+        """Other pictures of the same moments, or of those at ``pts``: ``(F, H', W', 3) uint8`` RGB."""
+        return replace(self, video=video, pts=self.pts if pts is None else pts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,12 @@ class Filter(Generic[P]):
         """Loads weights and warms up; may take seconds. Called once, before the first ``process``."""
 
     def process(self, block: Block, params: P) -> Block:
-        """Returns the filtered block: as many frames as it was given (any size), the same ``pts``."""
+        """Returns filtered pictures, of any size, with the ``pts`` of the frames they belong to.
+
+        Mostly those are the frames of ``block``. A filter that works on several frames at once may be late: then it
+        gives earlier ones, at most as many as it was given; ``Block()`` if there are none yet. How late it is may
+        change at any time. Frames it leaves out are not missed: the stream shows the one before.
+        """
         raise NotImplementedError
 
     def reset(self) -> None:

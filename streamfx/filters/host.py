@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamfx.core.errors import FilterError
 from streamfx.filters.base import Block, Context, Filter, Params
 from streamfx.filters.registry import load
 from streamfx.filters.resize import resize_block, working_size
+
+MOST_IN_FLIGHT = 128
+"""Frames by which a filter's output may be behind its input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class FilterHost:
         self._filter: Filter[Any] = kind()
         self._info = kind.info
         self._params: Params = kind.params_type.model_validate(spec.params)
+        self._given: deque[float] = deque(maxlen=MOST_IN_FLIGHT)
         context = Context(
             size=working_size(spec.size, self._info.sizes, 1.0),
             fps=spec.fps,
@@ -53,32 +57,50 @@ class FilterHost:
         self._params = type(self._params).model_validate(params)
 
     def reset(self) -> None:
+        self._given.clear()
         self._filter.reset()
 
-    def run(self, block: Block, scale: float) -> NDArray[np.uint8]:
+    def run(self, block: Block, scale: float) -> Block:
         """Filters a block at ``scale`` of the filter's working size, per side.
 
-        Returns ``(F, H, W, 3) uint8`` at the frame size. Raises ``FilterError`` naming the filter if it fails
-        or returns something else than was agreed; ``MemoryError`` passes through.
+        Returns the pictures the filter gives now, ``(N, H, W, 3) uint8`` at the frame size with N up to the number it
+        was given, and their ``pts``. Raises ``FilterError`` naming the filter if it fails or returns something else
+        than was agreed; ``MemoryError`` passes through.
         """
         frames = block.frames
         name = self._filter.name
+        self._given.extend(block.pts)
         small = resize_block(frames, working_size(self._spec.size, self._info.sizes, scale)).view()
         small.flags.writeable = False
         try:
-            result = self._filter.process(replace(block, video=small), self._params).video
+            answer = self._filter.process(replace(block, video=small), self._params)
+            result, pts = answer.video, answer.pts
         except MemoryError:
             raise
         except Exception as error:
             raise FilterError(f"filter {name!r} failed: {type(error).__name__}: {error}") from error
+        if result is None and not pts:
+            return block.with_video(np.empty((0, *frames.shape[1:]), np.uint8), ())
         if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.ndim != 4 or result.shape[3] != 3:
             shape = f"{result.dtype} {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
             raise FilterError(f"filter {name!r} returned {shape}; it must return uint8 frames of shape (F, H, W, 3)")
-        if len(result) != len(frames):
+        self._check_moments(len(result), block, pts)
+        return block.with_video(resize_block(result, self._spec.size), pts)
+
+    def _check_moments(self, count: int, block: Block, pts: tuple[float, ...]) -> None:
+        """Results are of frames that were given."""
+        name = self._filter.name
+        if count > len(block.frames):
             raise FilterError(
-                f"filter {name!r} returned {len(result)} frames for {len(frames)}; it must keep their number"
+                f"filter {name!r} returned {count} frames for {len(block.frames)}; it may give fewer only"
             )
-        return resize_block(result, self._spec.size)
+        if count != len(pts):
+            raise FilterError(f"filter {name!r} returned {count} frames with {len(pts)} pts; each frame needs its own")
+        for moment in pts:
+            if moment not in self._given:
+                raise FilterError(
+                    f"filter {name!r} returned a frame for pts {moment:g}, which it was not given of late"
+                )
 
     def close(self) -> None:
         self._filter.close()

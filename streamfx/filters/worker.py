@@ -36,7 +36,8 @@ _ERRORS_IN_A_ROW = 3
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A filtered block, at the frame size. ``seconds``: what the filter itself took, resizing included."""
+    """What a filter gave for a block, at the frame size: pictures with the pts of the frames they belong to, perhaps of
+    earlier frames, perhaps none. ``seconds``: what the filter itself took, resizing included."""
 
     block: Block
     seconds: float
@@ -196,8 +197,9 @@ class WorkerFilter(_Runner):
                 raise self._lost(answer["error"])
             raise FilterError(answer["error"])
         self._errors = 0
-        pictures = np.array(arena.array(self._half, block.frames.shape))
-        return Rendered(block.with_video(pictures), answer["seconds"])
+        pts = tuple(answer["pts"])
+        pictures = np.array(arena.array(self._half, (len(pts), *block.frames.shape[1:])))
+        return Rendered(block.with_video(pictures, pts), answer["seconds"])
 
     def _lost(self, reason: str) -> FilterCrashedError:
         self._ready.clear()
@@ -241,8 +243,8 @@ class InlineFilter(_Runner):
                 host.reset()
             if news is not None:
                 host.configure(news)
-            video = host.run(block, scale)
-            return Rendered(block.with_video(video), time.perf_counter() - started)
+            result = host.run(block, scale)
+            return Rendered(result, time.perf_counter() - started)
 
         try:
             async with asyncio.timeout(timeout):

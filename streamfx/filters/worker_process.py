@@ -52,14 +52,14 @@ def _serve(host: FilterHost, request: dict[str, Any], arena: Arena, size: tuple[
     if "params" in request:
         host.configure(request["params"])
     pts = tuple(request["pts"])
-    frames, result = (_frames(arena, half, len(pts), size) for half in (0, 1))
-    block = Block(video=frames, pts=pts, quality=request["quality"])
+    block = Block(video=_frames(arena, 0, len(pts), size), pts=pts, quality=request["quality"])
     started = time.perf_counter()
     try:
-        np.copyto(result, host.run(block, request["scale"]))
+        result = host.run(block, request["scale"])
     except FilterError as error:
         return {"error": str(error)}
-    return {"seconds": time.perf_counter() - started}
+    np.copyto(_frames(arena, 1, len(result.frames), size), result.frames)
+    return {"seconds": time.perf_counter() - started, "pts": result.pts}
 
 
 def _frames(arena: Arena, half: int, count: int, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,17 +16,24 @@ from streamfx.core.frames import VideoFrame
 from streamfx.core.governor import Governor, build_ladder
 from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Block, FilterInfo
+from streamfx.filters.host import MOST_IN_FLIGHT
 from streamfx.filters.worker import FilterRunner
-from streamfx.pipeline.lag import LagLine
 from streamfx.pipeline.shelf import Picture
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    captured_at: float
+    deadline: float
+
+
 class FilterLane:
     """Renders the newest block at the rung its governor chooses; ``on_rendered`` gets each picture in order.
 
-    ``period``: seconds between frames. ``budget``: seconds from capture to output.
+    ``period``: seconds between frames. ``budget``: seconds from capture to output. A filter that works on several
+    frames at once gives the pictures of earlier ones; how much earlier is seen from their pts, and leaves less time.
     """
 
     def __init__(
@@ -47,7 +56,8 @@ class FilterLane:
         self._on_rendered = on_rendered
         self._governor = Governor(build_ladder(info.quality_levels, info.min_scale))
         self._blocks: LatestBlocks[VideoFrame] = LatestBlocks(info.block)
-        self._lag = LagLine(info.lag)
+        self._in_flight: OrderedDict[float, _Moment] = OrderedDict()
+        self._lag = 0.0
         self._reset = False
         self._closed = False
 
@@ -73,7 +83,7 @@ class FilterLane:
     def restart(self) -> None:
         """The source was interrupted: what waits is old, and the filter is to forget."""
         self._blocks.clear()
-        self._lag.clear()
+        self._forget()
         self._reset = True
 
     def finish(self) -> None:
@@ -99,7 +109,7 @@ class FilterLane:
     async def _render(self, frames: list[VideoFrame], reset: bool) -> None:
         now = self._clock.now()
         # With a lag, the rendering that comes out belongs to an older frame, which is due earlier.
-        deadline = frames[0].deadline - self._lag.frames * self._period
+        deadline = frames[0].deadline - self._lag
         decision = self._governor.decide(now, deadline, len(frames) * self._period)
         if decision.moved_from is not None:
             self._stats.moves[decision.moved_from.name, self._governor.rung.name] += 1
@@ -109,12 +119,16 @@ class FilterLane:
             return
         self._stats.stage("wait", now - frames[-1].captured_at)
         block = Block(video=_stack(frames), pts=tuple(frame.pts for frame in frames), quality=rung.quality)
+        for frame in frames:
+            self._in_flight[frame.pts] = _Moment(frame.captured_at, frame.deadline)
+        while len(self._in_flight) > MOST_IN_FLIGHT:
+            self._in_flight.popitem(last=False)
         try:
             rendered = await self._runner.process(block, scale=rung.scale, reset=reset, timeout=self._hang_timeout)
         except FilterCrashedError as error:
             if not self._closed:
                 self._stats.count("filter_crashes")
-                self._lag.clear()
+                self._forget()
                 logger.debug("crash=%s", error)
             return
         except FilterError as error:
@@ -126,21 +140,28 @@ class FilterLane:
         self._stats.stage("filter", rendered.seconds)
         self._stats.stage("handover", max(0.0, took - rendered.seconds))
         self._stats.rungs[rung.name] += 1
-        self._hand_on(frames, rendered.block.frames)
+        self._stats.count("processed", len(frames))
+        self._hand_on(frames[0].pts, rendered.block)
 
     @property
     def _hang_timeout(self) -> float:
         return max(2.0, 8 * self._budget)
 
-    def _hand_on(self, frames: list[VideoFrame], pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    def _hand_on(self, asked: float, block: Block) -> None:
+        """``asked``: pts of the first frame that went in."""
         now = self._clock.now()
-        for frame, pixels in zip(frames, pictures, strict=True):
-            self._stats.count("processed")
-            owner = self._lag.owner(frame)
+        if block.pts:
+            self._lag = max(0.0, asked - block.pts[0])
+        for pts, pixels in zip(block.pts, block.frames, strict=True):
+            owner = self._in_flight.pop(pts, None)
             if owner is not None and not self._closed:
                 if now > owner.deadline:
                     self._stats.count("late")
-                self._on_rendered(Picture(pixels, owner.pts, owner.captured_at))
+                self._on_rendered(Picture(pixels, pts, owner.captured_at))
+
+    def _forget(self) -> None:
+        self._in_flight.clear()
+        self._lag = 0.0
 
 
 def _stack(frames: list[VideoFrame]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

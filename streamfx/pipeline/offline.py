@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
@@ -13,10 +15,10 @@ from streamfx.core.frames import AudioFrame, Pixels, VideoFrame
 from streamfx.core.playout import slot_of
 from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Block, FilterInfo
+from streamfx.filters.host import MOST_IN_FLIGHT
 from streamfx.filters.worker import FilterRunner
 from streamfx.media.audio_clock import AudioClock
 from streamfx.media.base import OutputFormat, Sink, SinkState, Source
-from streamfx.pipeline.lag import LagLine
 from streamfx.pipeline.settings import SessionSettings
 
 _ATTEMPTS = 3
@@ -47,8 +49,9 @@ class OfflineFlow:
         self._stats = stats
         self._clock = clock
         self._block = info.block
-        self._info = info
-        self._lag = LagLine(info.lag)
+        self._period = float(1 / output.fps)
+        self._in_flight: deque[list[VideoFrame]] = deque()
+        self._given = -math.inf
         self._audio = AudioClock()
         self._gathered: list[VideoFrame] = []
         self._newest: VideoFrame | None = None
@@ -74,63 +77,79 @@ class OfflineFlow:
         await self._flush()
 
     def _wanted(self, frame: VideoFrame) -> bool:
-        """Whether a frame falls on an output slot of its own; without a constant rate all do."""
-        if self._grid is None:
-            return True
-        slot = slot_of(frame.pts, self._grid)
-        if slot <= self._last_slot:
+        """Whether time goes on with a frame; at a constant rate, whether it falls on an output slot of its own."""
+        slot = slot_of(frame.pts, self._grid) if self._grid is not None else 0
+        repeats = slot <= self._last_slot if self._grid is not None else False
+        if repeats or (self._newest is not None and frame.pts <= self._newest.pts):
             self._stats.count("dropped")
             return False
         self._last_slot = slot
         return True
 
     async def _flush(self) -> None:
-        """Pads the last block with its last frame, and feeds that to a lagging filter until it has given all."""
-        owed = self._info.lag + len(self._gathered)
-        while owed > 0 and self._newest is not None:
-            padding = [self._newest] * (self._block - len(self._gathered))
-            await self._filter(self._gathered + padding, most=owed)
-            owed -= self._block
-            self._gathered = []
+        """Pads the last block, and goes on so until a filter that is late has given the last frame."""
+        last = self._newest
+        for _ in range(MOST_IN_FLIGHT):
+            if last is None or self._newest is None or (not self._gathered and self._given >= self._newest.pts):
+                break
+            while len(self._gathered) < self._block:
+                last = last.at(last.pts + self._period)
+                self._gathered.append(last)
+            block, self._gathered = self._gathered, []
+            await self._filter(block)
         if self._held is not None:
             await self._write(self._held[1], float(self._held[0] / (self._grid or 1)))
 
-    async def _filter(self, frames: list[VideoFrame], most: int | None = None) -> None:
-        """Filters a block and writes what comes out, but for at most ``most`` frames."""
-        taken_at = self._clock.now()
+    async def _filter(self, frames: list[VideoFrame]) -> None:
+        """Filters a block and writes what comes out. What fails is tried again: after a crash, with all that the filter
+        had taken in and not given."""
         if self._runner is None:
-            pictures: Iterable[Pixels] = [frame.pixels for frame in frames]
-        else:
-            pictures = await self._render(self._runner, frames)
-        for frame, pixels in list(zip(frames, pictures, strict=True))[:most]:
-            owner = self._lag.owner(frame)
-            if owner is not None:
-                await self._place(pixels, owner.pts)
-                self._stats.latency.add(self._clock.now() - taken_at)
-
-    async def _render(self, runner: FilterRunner, frames: list[VideoFrame]) -> Iterable[Pixels]:
-        """Filters a block; after a crash, waits for the filter to come back and tries again."""
-        block = Block(video=np.stack([frame.pixels for frame in frames]), pts=tuple(frame.pts for frame in frames))
-        for attempt in range(1, _ATTEMPTS + 1):
-            await runner.wait_ready()
-            started = self._clock.now()
+            await self._hand_on([(frame.pts, frame.pixels) for frame in frames], self._clock.now())
+            return
+        self._in_flight.append(frames)
+        todo = [frames]
+        attempt = 1
+        while todo:
+            taken_at = self._clock.now()
             try:
-                rendered = await runner.process(block, timeout=_HANG_TIMEOUT)
+                block = await self._render(self._runner, todo[0])
             except FilterError as error:
-                self._stats.count("filter_crashes" if isinstance(error, FilterCrashedError) else "filter_errors")
+                crashed = isinstance(error, FilterCrashedError)
+                self._stats.count("filter_crashes" if crashed else "filter_errors")
                 if attempt == _ATTEMPTS:
-                    where = f"at {frames[0].pts:.2f} s"
+                    where = f"at {todo[0][0].pts:.2f} s"
                     raise FilterError(f"gave up {where} after {_ATTEMPTS} attempts: {error}") from error
+                attempt += 1
+                todo = list(self._in_flight) if crashed else todo
                 continue
-            took = self._clock.now() - started
-            self._stats.stage("filter", rendered.seconds)
-            self._stats.stage("handover", max(0.0, took - rendered.seconds))
-            self._stats.rungs["full"] += 1
-            self._stats.count("processed", len(frames))
-            if took > self._budget:
-                self._stats.count("late", len(frames))
-            return rendered.block.frames
-        raise AssertionError("unreachable")
+            todo = todo[1:]
+            await self._hand_on(zip(block.pts, block.frames, strict=True), taken_at)
+
+    async def _render(self, runner: FilterRunner, frames: list[VideoFrame]) -> Block:
+        block = Block(video=np.stack([frame.pixels for frame in frames]), pts=tuple(frame.pts for frame in frames))
+        await runner.wait_ready()
+        started = self._clock.now()
+        rendered = await runner.process(block, timeout=_HANG_TIMEOUT)
+        took = self._clock.now() - started
+        self._stats.stage("filter", rendered.seconds)
+        self._stats.stage("handover", max(0.0, took - rendered.seconds))
+        self._stats.rungs["full"] += 1
+        self._stats.count("processed", len(frames))
+        if took > self._budget:
+            self._stats.count("late", len(frames))
+        return rendered.block
+
+    async def _hand_on(self, pictures: Iterable[tuple[float, Pixels]], taken_at: float) -> None:
+        """Writes pictures, but not those of padding, nor again what was written before a crash."""
+        for pts, pixels in pictures:
+            if self._newest is not None and self._given < pts <= self._newest.pts:
+                self._given = pts
+                await self._place(pixels, pts)
+                self._stats.latency.add(self._clock.now() - taken_at)
+        while self._in_flight and self._in_flight[0][-1].pts <= self._given:
+            self._in_flight.popleft()
+        while len(self._in_flight) * self._block > MOST_IN_FLIGHT:
+            self._in_flight.popleft()
 
     async def _place(self, pixels: Pixels, pts: float) -> None:
         """Writes a picture, repeated as often as a constant rate asks for."""

@@ -22,7 +22,9 @@ Trick = Literal[
     "shape",
     "dtype",
     "count",
-    "nothing",
+    "more",
+    "missing",
+    "foreign",
     "print",
     "write",
     "sleep",
@@ -57,8 +59,12 @@ class Tricky(Filter[TrickParams]):
             return block.with_video(frames.astype(np.float32))  # type: ignore[arg-type]
         if params.trick == "count":
             return block.with_video(frames[:-1])
-        if params.trick == "nothing":
-            return Block()
+        if params.trick == "more":
+            return block.with_video(np.concatenate([frames, frames[:1]]))
+        if params.trick == "missing":
+            return Block(pts=block.pts)
+        if params.trick == "foreign":
+            return block.with_video(frames[:1], (9.0,))
         out = frames + np.uint8(params.add)
         out[:, 0, 0, 0] = self.resets
         return block.with_video(out)
@@ -86,6 +92,32 @@ class Tricky(Filter[TrickParams]):
             os.write(1, b"\x00not json\n")
             sys.stdout.write("half a line")
             sys.stdout.flush()
+
+
+class LateParams(Params):
+    lag: int = Field(3, ge=0, le=8)
+
+
+class Late(Filter[LateParams]):
+    """Gives each frame as it is, ``lag`` frames late; what is too much when that falls is left out."""
+
+    name = "late"
+    info = FilterInfo(block=2)
+
+    def setup(self, context: Context, params: LateParams) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.owed: list[tuple[float, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]] = []
+
+    def process(self, block: Block, params: LateParams) -> Block:
+        self.owed += [(pts, frame.copy()) for pts, frame in zip(block.pts, block.frames, strict=True)]
+        due = self.owed[: max(0, len(self.owed) - params.lag)]
+        self.owed = self.owed[len(due) :]
+        if not due:
+            return Block()
+        due = due[-len(block.pts) :]
+        return block.with_video(np.stack([frame for _, frame in due]), tuple(pts for pts, _ in due))
 
 
 class Untrained(Filter[Params]):

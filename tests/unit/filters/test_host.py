@@ -22,7 +22,7 @@ def block(count: int = 2, size: tuple[int, int] = (16, 8), value: int = 10) -> B
 
 
 def test_filters_a_block() -> None:
-    out = host("Tricky", add=5).run(block(), 1.0)
+    out = host("Tricky", add=5).run(block(), 1.0).frames
     assert out.shape == (2, 8, 16, 3)
     assert (out[:, 1:] == 15).all()
 
@@ -30,14 +30,14 @@ def test_filters_a_block() -> None:
 def test_parameters_change_as_a_whole() -> None:
     subject = host("Tricky")
     subject.configure({"trick": "none", "add": 9})
-    assert subject.run(block(), 1.0)[0, 1, 1, 1] == 19
+    assert subject.run(block(), 1.0).frames[0, 1, 1, 1] == 19
 
 
 def test_reset_reaches_the_filter() -> None:
     subject = host("Tricky")
     subject.reset()
     subject.reset()
-    assert subject.run(block(), 1.0)[0, 0, 0, 0] == 2
+    assert subject.run(block(), 1.0).frames[0, 0, 0, 0] == 2
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,10 @@ def test_reset_reaches_the_filter() -> None:
         ("raise", "filter 'tricky' failed: ValueError: no such luck"),
         ("shape", r"returned uint8 \(2, 8, 16\)"),
         ("dtype", r"returned float32 \(2, 8, 16, 3\)"),
-        ("count", "returned 1 frames for 2"),
-        ("nothing", "returned NoneType"),
+        ("count", "returned 1 frames with 2 pts"),
+        ("more", "returned 3 frames for 2"),
+        ("missing", "returned NoneType"),
+        ("foreign", "returned a frame for pts 9, which it was not given"),
     ],
 )
 def test_what_a_filter_does_wrong_is_a_sentence(trick: str, sentence: str) -> None:
@@ -55,7 +57,35 @@ def test_what_a_filter_does_wrong_is_a_sentence(trick: str, sentence: str) -> No
     with pytest.raises(FilterError, match=sentence):
         subject.run(block(), 1.0)
     subject.configure({"trick": "none"})
-    assert subject.run(block(), 1.0).shape == (2, 8, 16, 3)
+    assert subject.run(block(), 1.0).frames.shape == (2, 8, 16, 3)
+
+
+def given_by(subject: FilterHost, first: int, count: int = 2) -> list[tuple[float, int]]:
+    """(pts, value) of what comes out for frames whose value is their pts."""
+    moments = tuple(float(n) for n in range(first, first + count))
+    video = np.stack([np.full((8, 16, 3), int(n), np.uint8) for n in moments])
+    out = subject.run(Block(video=video, pts=moments), 1.0)
+    return [(pts, int(picture[0, 0, 0])) for pts, picture in zip(out.pts, out.frames, strict=True)]
+
+
+def test_a_late_filter_says_whose_pictures_it_gives() -> None:
+    subject = host("Late", lag=3)
+    assert given_by(subject, 0) == []
+    assert given_by(subject, 2) == [(0, 0)]
+    assert given_by(subject, 4) == [(1, 1), (2, 2)]
+    subject.configure({"lag": 1})
+    assert given_by(subject, 6) == [(5, 5), (6, 6)], "what it leaves out is not missed"
+    subject.configure({"lag": 0})
+    assert given_by(subject, 8) == [(8, 8), (9, 9)]
+
+
+def test_after_a_reset_nothing_from_before_is_taken() -> None:
+    subject = host("Late", lag=3)
+    given_by(subject, 0)
+    given_by(subject, 2)
+    subject.reset()
+    assert given_by(subject, 4) == []
+    assert given_by(subject, 6) == [(4, 4)]
 
 
 def test_running_out_of_memory_passes_through() -> None:
@@ -79,14 +109,14 @@ def test_what_a_filter_is_given_is_read_only_and_stays_as_it_was(size: tuple[int
 
 @pytest.mark.parametrize(("scale", "width"), [(1.0, 64), (0.5, 32), (0.25, 16)])
 def test_under_pressure_it_works_at_a_smaller_size(scale: float, width: int) -> None:
-    out = host("AnySize", (64, 48)).run(block(1, (64, 48)), scale)
+    out = host("AnySize", (64, 48)).run(block(1, (64, 48)), scale).frames
     assert out.shape == (1, 48, 64, 3)
     assert (out == width).all()
 
 
 @pytest.mark.parametrize(("scale", "width"), [(1.0, 32), (0.5, 16)])
 def test_a_filter_with_sizes_gets_the_nearest(scale: float, width: int) -> None:
-    out = host("Sized", (34, 30)).run(block(1, (34, 30)), scale)
+    out = host("Sized", (34, 30)).run(block(1, (34, 30)), scale).frames
     assert out.shape == (1, 30, 34, 3)
     assert (out == width).all()
 

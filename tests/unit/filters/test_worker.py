@@ -113,7 +113,7 @@ async def test_reset_comes_before_its_block(kind: type[WorkerFilter]) -> None:
         ("raise", "ValueError: no such luck"),
         ("shape", "must return uint8 frames of shape"),
         ("dtype", "returned float32"),
-        ("count", "it must keep their number"),
+        ("count", "each frame needs its own"),
     ],
 )
 async def test_a_mistake_costs_one_block(kind: type[WorkerFilter], trick: str, sentence: str) -> None:
@@ -300,6 +300,18 @@ async def test_results_are_copies_that_stay() -> None:
         first = (await subject.process(value=1)).block.frames
         await subject.process(value=100)
         assert (first[:, 1:] == 2).all()
+
+
+@both
+async def test_a_late_filter_gives_pictures_of_earlier_frames(kind: type[WorkerFilter]) -> None:
+    async with bench(kind, "Late", block=2) as subject:
+        out = []
+        for first in (0, 2, 4, 6):
+            video = np.stack([np.full((SIZE[1], SIZE[0], 3), first + n, np.uint8) for n in range(2)])
+            block = Block(video=video, pts=(first / 30, (first + 1) / 30))
+            given = (await subject.runner.process(block, timeout=10)).block
+            out.append([(pts, int(picture[0, 0, 0])) for pts, picture in zip(given.pts, given.frames, strict=True)])
+        assert out == [[], [(0.0, 0)], [(1 / 30, 1), (2 / 30, 2)], [(3 / 30, 3), (4 / 30, 4)]]
 
 
 async def test_what_a_filter_started_goes_with_it() -> None:

@@ -101,8 +101,9 @@ class FakeRunner:
     def __init__(self, clock: Clock, cost: Callable[[Block, float], float], lag: int = 0) -> None:
         self._clock = clock
         self._cost = cost
-        self._lag = lag
-        self._owed: list[NDArray[np.uint8]] = []
+        self.lag = lag
+        """Frames by which it is late; may change."""
+        self._owed: list[tuple[float, NDArray[np.uint8]]] = []
         self._ready = asyncio.Event()
         self._ready.set()
         self.busy = 0
@@ -144,18 +145,19 @@ class FakeRunner:
             await self._clock.sleep_until(now + min(seconds, timeout))
             if seconds > timeout:
                 raise FilterCrashedError("hung")
-            return Rendered(block.with_video(self._filtered(block.frames)), seconds)
+            return Rendered(self._filtered(block), seconds)
         finally:
             self.busy -= 1
 
-    def _filtered(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        out = []
-        for frame in frames:
+    def _filtered(self, block: Block) -> Block:
+        for pts, frame in zip(block.pts, block.frames, strict=True):
             marked = frame.copy()
             marked[..., 2] = FILTERED
-            self._owed.append(marked)
-            out.append(self._owed.pop(0) if len(self._owed) > self._lag else np.zeros_like(marked))
-        return np.stack(out)
+            self._owed.append((pts, marked))
+        given = self._owed[: max(0, len(self._owed) - self.lag)][: len(block.pts)]
+        self._owed = self._owed[len(given) :]
+        pictures = np.stack([pixels for _, pixels in given]) if given else block.frames[:0]
+        return block.with_video(pictures, tuple(pts for pts, _ in given))
 
 
 @dataclass
@@ -268,13 +270,14 @@ def live_stage(
     audio: bool = True,
     gate: GatePolicy | None = None,
     start: float = 100.0,
+    lag: int = 0,
     **info: Any,
 ) -> Stage:
     clock = TestClock(start)
     sink = RecordingSink(clock)
     stats = SessionStats()
     events: list[tuple[str, str]] = []
-    runner = FakeRunner(clock, cost, info.get("lag", 0)) if cost else None
+    runner = FakeRunner(clock, cost, lag) if cost else None
     settings = SessionSettings(
         MediaUrl.parse("testpattern://"),
         (),

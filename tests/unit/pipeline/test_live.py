@@ -365,6 +365,29 @@ async def test_after_a_break_a_lagging_filter_still_gives_each_frame_its_own(end
     assert all(p.number == round(p.pts * FPS) for p in filtered)
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 0), (4, 1)])
+async def test_a_lag_that_changes_while_live(before: int, after: int) -> None:
+    stage = live_stage(camera(FPS, 20), lambda block, scale: 0.02, audio=False, lag=before)
+    runner = stage.runner
+    assert runner is not None
+
+    def change() -> None:
+        runner.lag = after
+        if after < before:
+            runner._owed = runner._owed[-after:] if after else []
+
+    await stage.play((8.0, change))
+    assert_never_paused(stage.sink)
+    pictures = [p for p in stage.sink.pictures if 4 < p.at - START < 19.5]
+    behind = [round(p.pts * FPS) - p.number for p in pictures]
+    assert min(behind) == 0, "never a later frame than the slot's own"
+    assert max(behind) <= abs(after - before), "while it changes, the picture before is shown on"
+    assert {late for late, p in zip(behind, pictures, strict=True) if not 8 < p.at - START < 10} == {0}
+    settled = [p.kind for p in stage.sink.pictures if 12 < p.at - START < 19]
+    assert set(settled) == {"filtered"}
+    assert stage.counters().get("late", 0) <= 1
+
+
 async def test_a_lag_leaves_less_time_to_render() -> None:
     """What comes out belongs to a frame two periods older: 0.25 s of budget are 0.15 s for the filter."""
     stage = live_stage(camera(FPS, 20), lambda block, scale: 0.17, audio=False, lag=2)

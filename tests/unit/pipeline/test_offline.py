@@ -54,11 +54,12 @@ def job(
     cost: float | None = 0.01,
     fps: Fraction | None = None,
     audio: bool = False,
+    lag: int = 0,
     **info: Any,
 ) -> Job:
     clock, stats = TestClock(), SessionStats()
     sink = RecordingSink(clock)
-    runner = None if cost is None else FakeRunner(clock, lambda block, scale: cost, info.get("lag", 0))
+    runner = None if cost is None else FakeRunner(clock, lambda block, scale: cost, lag)
     choice = None if cost is None else filter_choice(**info)
     settings = SessionSettings(MediaUrl.parse("testpattern://"), (), filter=choice, fps=fps)
     output = OutputFormat(SIZE, fps or Fraction(20), audio, False, EncodeSettings())
@@ -140,6 +141,41 @@ async def test_a_crash_is_tried_again() -> None:
     await work.run()
     assert [p.number for p in work.sink.pictures] == list(range(20))
     assert work.stats.counters["filter_crashes"] == 2
+
+
+@pytest.mark.parametrize(("block", "lag"), [(1, 3), (4, 6)])
+async def test_what_a_late_filter_owed_when_it_crashed_is_given_again(block: int, lag: int) -> None:
+    work = job(camera(20, 2), block=block, lag=lag)
+    runner = work.runner
+    assert runner is not None
+    calls = 0
+
+    def fault(now: float) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            runner._owed.clear()
+            raise FilterCrashedError("died")
+        return 0.0
+
+    runner.fault = fault
+    await work.run()
+    assert [(p.number, p.kind) for p in work.sink.pictures] == [(n, "filtered") for n in range(40)]
+    assert work.stats.counters["filter_crashes"] == 1
+
+
+async def test_time_that_runs_backwards_is_left_out() -> None:
+    arrivals = [*camera(20, 1), *camera(20, 0.5, pts=0.5, first=100), *camera(20, 1, pts=1.0, first=20)]
+    work = job(arrivals, cost=None)
+    await work.run()
+    assert [p.number for p in work.sink.pictures] == list(range(40))
+    assert work.stats.counters["dropped"] == 10
+
+
+async def test_a_filter_that_never_gives_anything_ends() -> None:
+    work = job(camera(20, 1), lag=10_000)
+    await work.run()
+    assert work.sink.pictures == []
 
 
 async def test_a_filter_that_crashes_on_one_frame_ends_the_job_with_its_place() -> None:
