@@ -17,7 +17,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, past: Past, rope: Rope3D) 
     here = torch.arange(past.here, past.here + frames, device=query.device)
     keys = torch.cat([rope.time(past.keys, past.positions), rope.time(key, here)])
     values = torch.cat([past.values, value])
-    mixed = functional.scaled_dot_product_attention(_heads(rope.time(query, here)), _heads(keys), _heads(values))
+    bias = None
+    if past.log_counts is not None:
+        bias = functional.pad(past.log_counts.flatten(), (0, frames * int(key.shape[1]))).to(query.dtype)[None]
+    mixed = functional.scaled_dot_product_attention(
+        _heads(rope.time(query, here)), _heads(keys), _heads(values), attn_mask=bias
+    )
     return mixed.transpose(0, 1).reshape(query.shape)
 
 

@@ -12,6 +12,7 @@ Policies say which frame goes where:
 - ``AdaptiveSink``: a sink that has come to differ from the present is given up for it (StreamDiffusionV2,
   arXiv 2511.07399).
 - ``EmaSink``: frames that leave the window are folded into the sinks (Reward Forcing).
+- ``TempCache``: tokens that leave the window are merged with what they repeat, and counted.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamfx.diffusion.kv_store import Storage, Store
+
+_STALE = -1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,14 @@ class CacheSize:
 @dataclass(frozen=True, slots=True)
 class Past:
     """What a frame may attend to. ``keys``, ``values``: ``(N, S, H, D)``, keys not turned by frame. ``positions``:
-    ``(N,)``, places in the window; ``here``: that of the frame which asks."""
+    ``(N,)``, places in the window; ``here``: that of the frame which asks. ``log_counts``: ``(N, S)``, logarithms of
+    how many tokens each one stands for, to be added to the logits; None where each stands for itself."""
 
     keys: Tensor
     values: Tensor
     positions: Tensor
     here: int
+    log_counts: Tensor | None = None
 
 
 class Policy(Protocol):
@@ -69,6 +74,14 @@ class Policy(Protocol):
         """The frame in window slot ``slot`` is about to be overwritten."""
         ...
 
+    def log_counts(self, row: int, filled: int) -> Tensor | None:
+        """``(filled, S)``, for ``Past.log_counts``."""
+        ...
+
+    def forget(self, row: int) -> None:
+        """The row begins anew."""
+        ...
+
 
 class Sink:
     """The first frames stay for good."""
@@ -77,6 +90,11 @@ class Sink:
         return None
 
     def leaving(self, cache: LayerCache, row: int, slot: int) -> None: ...
+
+    def log_counts(self, row: int, filled: int) -> Tensor | None:
+        return None
+
+    def forget(self, row: int) -> None: ...
 
 
 class Rolling(Sink):
@@ -113,6 +131,68 @@ class EmaSink(Sink):
             folded = torch.lerp(store.read(row, slot).float(), store.read(row, sink).float(), self._keep)
             store.write(row, sink, folded.to(store.dtype))
 
+    def forget(self, row: int) -> None:
+        self._next.pop(row, None)
+
+
+class TempCache(Sink):
+    """Merges what repeats ("Fast Autoregressive Video Diffusion and World Models with Temporal Cache Compression and
+    Sparse Attention"): the sinks are a store of tokens that each may stand for many.
+
+    A token that leaves the window joins the stored one whose key is nearest to its own, if their cosine over all heads
+    is at least ``alike``: key and value become means, the count goes up, and its logarithm is added to the logits, so
+    that attention is as if all were there. One that is like none takes the place of the token that has gone longest
+    without a match. So a still background is remembered for ever, in constant memory. Counts end at ``most``, from
+    where on means follow slowly: a past without end would outweigh the present.
+    """
+
+    def __init__(self, alike: float = 0.9, most: int = 32) -> None:
+        if not -1 <= alike <= 1 or most < 1:
+            raise ValueError(f"alike {alike} must be from -1 to 1, and most {most} at least 1")
+        self._alike = alike
+        self._most = most
+        self._counts: dict[int, Tensor] = {}
+        self._matched: dict[int, Tensor] = {}
+        self._tokens = 0
+
+    def leaving(self, cache: LayerCache, row: int, slot: int) -> None:
+        sinks, device = slice(0, cache.size.sinks), cache.positions.device
+        size = cache.size.sinks * cache.size.tokens
+        if row not in self._counts:
+            self._tokens = cache.size.tokens
+            self._counts[row] = torch.ones(size, device=device)
+            self._matched[row] = torch.zeros(size, device=device)
+        counts, matched = self._counts[row], self._matched[row]
+        keys = cache.keys.read(row, sinks).flatten(0, 1).float()
+        values = cache.values.read(row, sinks).flatten(0, 1).float()
+        key, value = cache.keys.read(row, slot).float(), cache.values.read(row, slot).float()
+        unit, stored = (functional.normalize(x.flatten(1), dim=1) for x in (key, keys))
+        likeness, nearest = (unit @ stored.T).max(dim=1)
+        alike = likeness >= self._alike
+        # Fixed shapes all the way, so that a GPU is never waited for: a stored token is aged where nothing matched it.
+        matched.sub_(1).clamp_(min=_STALE)
+        matched.scatter_reduce_(0, nearest, torch.where(alike, 0.0, -torch.inf), "amax")
+        stalest = torch.argsort(matched, stable=True)
+        place = torch.where(alike, nearest, stalest[(~alike).cumsum(0).clamp_min(1) - 1])
+        replaced = torch.zeros_like(counts).scatter_reduce_(0, place, (~alike).float(), "amax") > 0
+        matched.masked_fill_(replaced, 0.0)
+        counts.masked_fill_(replaced, 0.0)
+        total = counts.index_add(0, place, torch.ones_like(likeness))
+        for store, old, new in ((cache.keys, keys, key), (cache.values, values, value)):
+            merged = (old * counts[:, None, None]).index_add_(0, place, new) / total[:, None, None]
+            store.write(row, sinks, merged.reshape(cache.size.sinks, *new.shape).to(store.dtype))
+        counts.copy_(total.clamp(max=self._most))
+
+    def log_counts(self, row: int, filled: int) -> Tensor | None:
+        if row not in self._counts:
+            return None
+        logs = self._counts[row].log().reshape(-1, self._tokens)
+        return functional.pad(logs, (0, 0, 0, filled - len(logs)))
+
+    def forget(self, row: int) -> None:
+        self._counts.pop(row, None)
+        self._matched.pop(row, None)
+
 
 class LayerCache:
     """The ring of one layer, for ``size.rows`` independent rows."""
@@ -132,14 +212,15 @@ class LayerCache:
         self._policy = policy or Sink()
         self._filled = [0] * size.rows
         self._oldest = [0] * size.rows
-        self._positions = _position_table(size).to(device)
+        self.positions = _position_table(size).to(device)
 
     def past(self, row: int = 0) -> Past:
         """What the next frame of ``row`` may attend to; empty at the beginning."""
         filled = self._filled[row]
         taken = slice(0, filled)
-        positions = self._positions[self._oldest[row]][taken]
-        return Past(self.keys.read(row, taken), self.values.read(row, taken), positions, filled)
+        positions = self.positions[self._oldest[row]][taken]
+        counts = self._policy.log_counts(row, filled)
+        return Past(self.keys.read(row, taken), self.values.read(row, taken), positions, filled, counts)
 
     def append(self, key: Tensor, value: Tensor, row: int = 0) -> None:
         """Takes a frame's keys (not turned by frame) and values, ``(S, H, D)`` each."""
@@ -162,6 +243,7 @@ class LayerCache:
         """Forgets everything, of one row or of all: another scene, another prompt."""
         for each in range(self.size.rows) if row is None else (row,):
             self._filled[each] = self._oldest[each] = 0
+            self._policy.forget(each)
 
     def _slot_for(self, row: int, key: Tensor, value: Tensor) -> int:
         filled, size = self._filled[row], self.size

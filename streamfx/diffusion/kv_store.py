@@ -38,8 +38,8 @@ class Store:
         tensors = [self._data] if self._scale is None else [self._data, self._scale]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    def write(self, row: int, slot: int, value: Tensor) -> None:
-        """Puts ``(S, H, D)`` into a slot."""
+    def write(self, row: int, slot: slice | int, value: Tensor) -> None:
+        """Puts ``(S, H, D)`` into a slot, or ``(N, S, H, D)`` into several."""
         if self._packed is None or self._scale is None:
             self._data[row, slot] = value
             return

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from streamfx.diffusion.attention import attend
-from streamfx.diffusion.kv_cache import AdaptiveSink, CacheSize, EmaSink, LayerCache, Policy, Rolling, Sink
+from streamfx.diffusion.kv_cache import AdaptiveSink, CacheSize, EmaSink, LayerCache, Policy, Rolling, Sink, TempCache
 from streamfx.diffusion.kv_store import Store
 from streamfx.diffusion.rope import Rope3D
 
@@ -113,6 +113,87 @@ def test_ema_sinks(sinks: int, window: int, share: float, seed: int) -> None:
         keep_sinks(kept, new, sinks, window)
 
     play(EmaSink(share), keep, sinks, window, 12, seed)
+
+
+class SlowTempCache:
+    """Token by token, in lists: what ``TempCache`` has to match."""
+
+    def __init__(self, sinks: list[tuple[Tensor, Tensor]], alike: float, most: int) -> None:
+        self.alike, self.most = alike, most
+        self.keys = [key for k, _ in sinks for key in k]
+        self.values = [value for _, v in sinks for value in v]
+        self.counts = [1.0] * len(self.keys)
+        self.age = [0] * len(self.keys)
+
+    def leaving(self, key: Tensor, value: Tensor) -> None:
+        self.age = [age + 1 for age in self.age]
+        cosines = [[float(torch.cosine_similarity(k.flatten(), s.flatten(), 0)) for s in self.keys] for k in key]
+        joins: dict[int, list[int]] = {}
+        new = []
+        for n, row in enumerate(cosines):
+            best = row.index(max(row))
+            if row[best] >= self.alike:
+                joins.setdefault(best, []).append(n)
+                self.age[best] = 0
+            else:
+                new.append(n)
+        for place, tokens in joins.items():
+            count = self.counts[place]
+            for store, more in ((self.keys, key), (self.values, value)):
+                store[place] = (count * store[place] + more[tokens].sum(0)) / (count + len(tokens))
+            self.counts[place] = min(self.most, count + len(tokens))
+        oldest = sorted(range(len(self.age)), key=lambda place: -self.age[place])
+        for n, place in zip(new, oldest, strict=False):
+            self.keys[place], self.values[place], self.counts[place], self.age[place] = key[n], value[n], 1.0, 0
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.floats(0.2, 0.99), st.integers(1, 5), st.integers(0, 1 << 30))
+@settings(max_examples=25, deadline=None)
+def test_what_repeats_is_merged(sinks: int, window: int, alike: float, most: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    cache = LayerCache(CacheSize(2, sinks, window, TOKENS, HEADS, DIM), TempCache(alike, most))
+    scenes = [frame()[1:] for _ in range(3)]
+    sequence = []
+    for n in range(sinks + window + 8):
+        k, v = scenes[n % 3]
+        near = k + 0.6 * torch.rand(TOKENS, 1, 1) * torch.randn_like(k), v + 0.1 * torch.randn_like(v)
+        sequence.append(near)
+    slow = SlowTempCache(sequence[:sinks], alike, most)
+    for n, (k, v) in enumerate(sequence):
+        if n >= sinks + window:
+            slow.leaving(*sequence[n - window])
+        cache.append(k, v, 1)
+    past = cache.past(1)
+    assert past.log_counts is not None
+    assert torch.allclose(past.keys[:sinks].flatten(0, 1), torch.stack(slow.keys), atol=1e-5)
+    assert torch.allclose(past.values[:sinks].flatten(0, 1), torch.stack(slow.values), atol=1e-5)
+    counts = torch.tensor(slow.counts, dtype=torch.float32)
+    assert torch.allclose(past.log_counts[:sinks].flatten().exp(), counts, atol=1e-4)
+        past.log_counts[:sinks].flatten().exp(), torch.tensor(slow.counts, dtype=torch.float32), atol=1e-4
+    )
+    assert float(past.log_counts[sinks:].abs().max()) == 0
+    assert cache.past(0).here == 0
+
+
+def test_merged_tokens_count_as_all_they_stand_for() -> None:
+    """A still picture: attention with the merged cache ≡ attention to every repetition."""
+    torch.manual_seed(6)
+    still, (q, k, v) = frame(), frame()
+    cache = LayerCache(CacheSize(1, 1, 2, TOKENS, HEADS, DIM), TempCache())
+    rope = Rope3D(DIM, GRID, 4)
+    for _ in range(9):
+        cache.append(*still[1:])
+    found = attend(q[None], k[None], v[None], cache.past(), rope)[0]
+    keys = [rope.time(still[1][None], torch.tensor([at]))[0] for at in [0] * 7 + [1, 2]]
+    keys.append(rope.time(k[None], torch.tensor([3]))[0])
+    query = rope.time(q[None], torch.tensor([3]))[0]
+    whole = torch.nn.functional.scaled_dot_product_attention(
+        *(x.transpose(0, 1) for x in (query, torch.cat(keys), torch.cat([still[2]] * 9 + [v])))
+    )
+    assert torch.allclose(found, whole.transpose(0, 1), atol=1e-5)
+    cache.reset()
+    cache.append(*still[1:])
+    assert cache.past().log_counts is None
 
 
 def test_a_sink_that_is_anchored() -> None:
@@ -225,7 +306,7 @@ def test_distance_is_all_that_matters() -> None:
     assert torch.allclose(near, far, atol=1e-3)
 
 
-@pytest.mark.parametrize("policy", [Sink(), AdaptiveSink(0.0), EmaSink()])
+@pytest.mark.parametrize("policy", [Sink(), AdaptiveSink(0.0), EmaSink(), TempCache()])
 def test_ten_thousand_frames(policy: Policy) -> None:
     """Memory and positions after ten thousand frames are what they were after ten."""
     torch.manual_seed(5)
