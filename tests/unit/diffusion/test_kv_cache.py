@@ -169,8 +169,6 @@ def test_what_repeats_is_merged(sinks: int, window: int, alike: float, most: int
     assert torch.allclose(past.values[:sinks].flatten(0, 1), torch.stack(slow.values), atol=1e-5)
     counts = torch.tensor(slow.counts, dtype=torch.float32)
     assert torch.allclose(past.log_counts[:sinks].flatten().exp(), counts, atol=1e-4)
-        past.log_counts[:sinks].flatten().exp(), torch.tensor(slow.counts, dtype=torch.float32), atol=1e-4
-    )
     assert float(past.log_counts[sinks:].abs().max()) == 0
     assert cache.past(0).here == 0
 
