@@ -121,7 +121,8 @@ def read_counter(pixels: Pixels) -> int | None:
     height, width = pixels.shape[:2]
     levels = [float(pixels[_cell_box(index, width, height, core=0.5)].mean()) for index in range(_CELLS)]
     white, black = levels[0], levels[-1]
-    if white - black < 60:
+    clear = 0.3 * (white - black)
+    if white - black < 60 or any(min(abs(level - white), abs(level - black)) > clear for level in levels):
         return None
     bits = [level > (white + black) / 2 for level in levels[1:-1]]
     number = sum(bit << index for index, bit in enumerate(reversed(bits[:_COUNTER_BITS])))
