@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streamfx.filters.registry import AnyFilter, listing, load, target_of
+from streamfx.filters.registry import AnyFilter, listing, load, setup_fields, target_of
 
 
 def show_filters() -> None:
@@ -37,9 +37,12 @@ def show_filter(name: str) -> None:
     for column in ("parameter", "default", "allowed", "what it does"):
         table.add_column(column)
     for field, schema in _properties(kind).items():
+        star = "*" if schema.get("setup") else ""
         texts = (_default(schema), _allowed(schema), str(schema.get("description", "")))
-        table.add_row(f"[bold]{field}[/bold]", *map(escape, texts))
+        table.add_row(f"[bold]{field}[/bold]{star}", *map(escape, texts))
     console.print(table if table.row_count else "It has no parameters.")
+    if setup_fields(kind):
+        console.print("* read when the filter starts", style="dim")
 
 
 def _working(kind: AnyFilter) -> str:

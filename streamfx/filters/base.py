@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origi
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Lane = Literal["video", "audio"]
 
@@ -25,6 +25,12 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def at_setup(default: Any, description: str, **bounds: Any) -> Any:
+    """A field of ``Params`` that is read when the filter is set up, like a checkpoint's name. It cannot be changed
+    while the filter runs, nor by who merely uses a server: it may name files and networks."""
+    return Field(default, description=description, json_schema_extra={"setup": True}, **bounds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamfx.core.errors import FilterError
+from streamfx.core.errors import FilterError, StreamFXError
 from streamfx.filters.base import Block, Context, Filter, Params
 from streamfx.filters.registry import load
 from streamfx.filters.resize import resize_block, working_size
@@ -49,6 +49,8 @@ class FilterHost:
         )
         try:
             self._filter.setup(context, self._params)
+        except StreamFXError as error:
+            raise FilterError(f"filter {kind.name!r} cannot be set up: {error}") from error
         except Exception as error:
             raise FilterError(f"filter {kind.name!r} cannot be set up: {type(error).__name__}: {error}") from error
 

@@ -95,5 +95,26 @@ def parse_params(filter_type: AnyFilter, values: dict[str, Any], base: Params | 
         ) from error
 
 
+def setup_fields(filter_type: AnyFilter) -> frozenset[str]:
+    """The parameters that are read only when the filter is set up."""
+    found = set()
+    for name, field in filter_type.params_type.model_fields.items():
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("setup"):
+            found.add(name)
+    return frozenset(found)
+
+
+def parse_changes(filter_type: AnyFilter, values: dict[str, Any], base: Params | None) -> Params:
+    """``parse_params`` for a filter that runs. Raises ``UsageError`` also for what is read only at its set-up."""
+    params = parse_params(filter_type, values, base)
+    before = base or parse_params(filter_type, {})
+    for name in sorted(setup_fields(filter_type) & values.keys()):
+        if getattr(params, name) != getattr(before, name):
+            raise UsageError(
+                f"filter {filter_type.name!r} reads {name} only when it starts; start it anew to change that"
+            )
+    return params
+
+
 def _points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -20,7 +20,7 @@ from streamfx.core.errors import SinkError, StreamFXError, UsageError
 from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Params
 from streamfx.filters.host import FilterSpec
-from streamfx.filters.registry import parse_params
+from streamfx.filters.registry import parse_changes
 from streamfx.filters.worker import InlineFilter, WorkerFilter
 from streamfx.media.base import (
     LIVE_SINKS,
@@ -173,7 +173,7 @@ class Session:
         """Changes filter parameters from the next block on, all at once. Raises ``UsageError``, changing nothing."""
         if self._choice is None or self._params is None:
             raise UsageError("this session has no filter; start it with one to set parameters")
-        self._params = parse_params(self._choice.type, values, base=self._params)
+        self._params = parse_changes(self._choice.type, values, base=self._params)
         if self._filter is not None:
             self._filter.runner.set_params(self._params)
 

@@ -16,7 +16,7 @@ from streamfx.core.errors import FilterError, StreamFXError, UsageError
 from streamfx.core.slate import Slate
 from streamfx.core.stats import Histogram, SessionStats
 from streamfx.filters.base import Params
-from streamfx.filters.registry import parse_params
+from streamfx.filters.registry import parse_changes, setup_fields
 from streamfx.media.base import MediaInfo, Shared
 from streamfx.media.door import Door
 from streamfx.media.rtmp.publish import Publisher
@@ -216,14 +216,16 @@ class LiveSession:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The filter's parameters as JSON values; empty without a filter."""
-        return self._params.model_dump(mode="json") if self._params else {}
+        """The filter's parameters as JSON values, but what is read only at its set-up; empty without a filter."""
+        if self._choice is None or self._params is None:
+            return {}
+        return self._params.model_dump(mode="json", exclude=set(setup_fields(self._choice.type)))
 
     def set_params(self, values: dict[str, Any]) -> dict[str, Any]:
         """Changes parameters from the next frame on, all at once. Raises ``UsageError``, changing nothing."""
         if self._choice is None:
             raise UsageError("this session has no filter at present; choose one first")
-        params = parse_params(self._choice.type, values, base=self._params)
+        params = parse_changes(self._choice.type, values, base=self._params)
         if self._pipeline is not None and self._pipeline.filter is not None:
             self._pipeline.set_params(values)
         self._params = params

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from streamfx.config import FilterConfig
 from streamfx.core.errors import FilterError, SinkError, StreamFXError, UsageError
 from streamfx.filters.registry import listing
 from streamfx.pipeline.settings import FilterChoice
@@ -77,7 +76,8 @@ async def create_session(
     """Makes a session. It ends by itself when nobody has published or watched for ten minutes."""
     filter = None
     if wanted.filter is not None and wanted.filter.name is not None:
-        filter = FilterConfig(name=filter_from_outside(wanted.filter.name), params=wanted.filter.params)
+        asked = (wanted.filter.name, wanted.filter.params)
+        filter = await asyncio.to_thread(filter_from_outside, *asked, manager.config)
     config = SessionConfig(
         source=source_from_outside(wanted.source),
         filter=filter,
@@ -118,11 +118,11 @@ async def set_params(session: TheSession, values: Annotated[dict[str, Any], Body
 
 
 @router.put("/sessions/{session_id}/filter", tags=["filter"], responses=responses(400, 404, 409, 413, 422))
-async def switch_filter(session: TheSession, wanted: FilterRequest) -> FilterChoiceInfo:
+async def switch_filter(session: TheSession, wanted: FilterRequest, manager: TheManager) -> FilterChoiceInfo:
     """Puts another filter (null: none) in place of the present one, which works on until the new one is ready."""
     choice: FilterChoice | None = None
     if wanted.name is not None:
-        config = FilterConfig(name=filter_from_outside(wanted.name), params=wanted.params)
+        config = await asyncio.to_thread(filter_from_outside, wanted.name, wanted.params, manager.config)
         choice = await asyncio.to_thread(config.choice)
     try:
         await session.switch_filter(choice)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from streamfx.config import FilterConfig, StreamConfig, read_config
 from streamfx.core.errors import UsageError
+from streamfx.filters.registry import load, setup_fields, target_of
 from streamfx.media.url import MediaUrl
 from streamfx.media.webrtc.broadcast import BroadcastSettings
 from streamfx.media.webrtc.peer import PeerSettings
@@ -207,8 +208,19 @@ def output_from_outside(text: str) -> MediaUrl:
     return url
 
 
-def filter_from_outside(name: str) -> str:
-    """Checks a filter that was asked for over HTTP: an installed one, no other code. Raises ``UsageError``."""
+def filter_from_outside(name: str, params: dict[str, Any], configured: ServeConfig) -> FilterConfig:
+    """A filter that was asked for over HTTP: an installed one, no other code, with those parameters that may be set so.
+    What is read at its set-up, files and networks among it, is as in the server's own configuration, or by default.
+
+    Imports the filter, which may take a moment. Raises ``UsageError`` or ``FilterError``.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
         raise UsageError("a filter is named by its name alone; GET /filters lists them")
-    return name
+    fixed = setup_fields(load(target_of(name)))
+    refused = sorted(fixed & params.keys())
+    if refused:
+        raise UsageError(f"filter {name!r}: {refused[0]} is for whoever runs the server to set; leave it out")
+    filters = [configured.filter, *(session.filter for session in configured.all_sessions().values())]
+    own = next((one for one in filters if one is not None and one.name == name), FilterConfig(name=name))
+    kept = {key: value for key, value in own.params.items() if key in fixed}
+    return FilterConfig(name=name, params=kept | params, threads=own.threads)

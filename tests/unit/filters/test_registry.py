@@ -6,8 +6,8 @@ import pytest
 
 from streamfx.core.errors import FilterError, UsageError
 from streamfx.filters import registry
-from streamfx.filters.base import Block, Filter, FilterInfo, Params
-from streamfx.filters.registry import listing, load, parse_params, target_of
+from streamfx.filters.base import Block, Filter, FilterInfo, Params, at_setup
+from streamfx.filters.registry import listing, load, parse_changes, parse_params, setup_fields, target_of
 from tests.unit.filters.sample_filters import TrickParams, Tricky
 
 HERE = "tests.unit.filters.sample_filters"
@@ -103,6 +103,29 @@ def test_parameters_type_is_read_from_the_class() -> None:
     assert Tricky.params_type is TrickParams
     assert Child.params_type is TrickParams
     assert Filter.params_type is Params
+
+
+class Fixed(Params):
+    place: str = at_setup("here", "where its weights are")
+    level: int = at_setup(3, "of something", ge=1)
+    free: int = 0
+
+
+class Rooted(Filter[Fixed]):
+    name = "rooted"
+
+    def process(self, block: Block, params: Fixed) -> Block:
+        return block
+
+
+def test_what_is_read_at_set_up_does_not_change_later() -> None:
+    assert setup_fields(Rooted) == {"place", "level"}
+    base = parse_params(Rooted, {"place": "there", "level": "4"})
+    assert parse_changes(Rooted, {"free": 2, "place": "there"}, base) == Fixed(place="there", level=4, free=2)
+    with pytest.raises(UsageError, match="reads place only when it starts"):
+        parse_changes(Rooted, {"place": "elsewhere"}, base)
+    with pytest.raises(UsageError, match="greater than or equal"):
+        parse_params(Rooted, {"level": 0})
 
 
 @pytest.mark.parametrize("wrong", [{"block": 0}, {"quality_levels": 0}, {"min_scale": 0}, {"min_scale": 2}])

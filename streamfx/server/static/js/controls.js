@@ -32,7 +32,8 @@ export class Controls {
     clearTimeout(this.#timer);
     this.#due = null;
     this.box.replaceChildren();
-    const properties = Object.entries(this.#schema?.properties ?? {});
+    // What is read only when a filter is set up is not for the page.
+    const properties = Object.entries(this.#schema?.properties ?? {}).filter(([, property]) => !property.setup);
     this.resetAll.hidden = !properties.length;
     for (const [name, raw] of properties) {
       const row = makeRow(name, resolve(raw, this.#schema), (value, typing) => this.#changed(name, value, typing));
