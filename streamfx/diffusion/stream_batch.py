@@ -53,6 +53,7 @@ class StreamBatch:
         self.guidance = guidance or Guidance()
         self._model = model
         self._noise = noise
+        self._given = schedule
         self._schedule = schedule.to(noise.device, noise.dtype)
         self._indices: dict[tuple[int, ...], Tensor] = {}
         self.reset()
@@ -60,6 +61,11 @@ class StreamBatch:
     @property
     def schedule(self) -> Schedule:
         return self._schedule
+
+    @property
+    def latent(self) -> tuple[int, int]:
+        """(height, width) of the latents."""
+        return int(self._noise.shape[-2]), int(self._noise.shape[-1])
 
     @property
     def lag(self) -> int:
@@ -80,8 +86,11 @@ class StreamBatch:
         """Other steps from the next call on, perhaps more or fewer. What is in flight goes on from where it is, by the
         number of steps it has had; with fewer steps, frames that would be finished are left out, with more, as many
         calls give nothing. Raises ``ValueError`` if there is no noise for so many."""
+        if schedule is self._given:
+            return
         if schedule.steps > self._noise.shape[0]:
             raise ValueError(f"{schedule.steps} steps are more than the {self._noise.shape[0]} there is noise for")
+        self._given = schedule
         self._schedule = schedule.to(self._noise.device, self._noise.dtype)
         kept = sum(step < schedule.steps - 1 for step in self._done)
         self._done = self._done[:kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from streamfx.diffusion.stream_batch import Call
+
+_MOST_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,25 @@ class TextEmbedding:
 
 class StableDiffusion:
     """A ``stream_batch.Model`` of a diffusers ``UNet2DConditionModel``, with an autoencoder (an ``AutoencoderTiny``, or
-    the full ``AutoencoderKL``).
+    the full ``AutoencoderKL``), and perhaps a ``ControlNetModel``.
 
     Prompts are embeddings: the text encoder is needed when they change, and may be elsewhere in between.
     """
 
-    def __init__(self, unet: nn.Module, vae: nn.Module, device: torch.device | str, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        unet: nn.Module,
+        vae: nn.Module,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        control: nn.Module | None = None,
+    ) -> None:
         self.device, self.dtype = torch.device(device), dtype
-        self._unet: Any = unet.eval().to(self.device, dtype)
-        self._vae: Any = vae.eval().to(self.device, dtype)
+        self._unet: Any = _placed(unet, self.device, dtype)
+        self._vae: Any = _placed(vae, self.device, dtype)
+        self._control: Any = _placed(control, self.device, dtype) if control is not None else None
+        self._hints: deque[Tensor] = deque(maxlen=_MOST_STEPS)
+        self.control_scale = 1.0
         self._prompt: TextEmbedding | None = None
         self._negative: TextEmbedding | None = None
         self._wide = getattr(self._unet.config, "addition_embed_type", None) == "text_time"
@@ -61,6 +74,16 @@ class StableDiffusion:
             pooled = None if prompt.pooled is None else torch.zeros_like(prompt.pooled)
             negative = TextEmbedding(torch.zeros_like(prompt.tokens), pooled)
         self._negative = self._moved(negative)
+
+    @property
+    def controlled(self) -> bool:
+        """Whether it wants a hint with each frame."""
+        return self._control is not None
+
+    def hint(self, pictures: Tensor) -> None:
+        """What the ControlNet goes by (contours, depths) for the frames of the next call: ``(F, 3, H, W)`` in [0, 1].
+        Once before each call: a row that is at step s is of the frames that came s calls ago."""
+        self._hints.appendleft(pictures.to(self.device, self.dtype))
 
     def _moved(self, prompt: TextEmbedding) -> TextEmbedding:
         pooled = None if prompt.pooled is None else prompt.pooled.to(self.device, self.dtype)
@@ -94,13 +117,14 @@ class StableDiffusion:
                 raise ValueError("this model wants the pooled embedding of the prompt as well")
             pooled = self._each(self._negative.pooled, self._prompt.pooled, negative, rows * frames)
             more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._sizes(x).expand(len(pooled), -1)}
-        flat = self._unet(
-            x.flatten(0, 1),
-            timesteps.repeat_interleave(frames),
-            encoder_hidden_states=tokens,
-            return_dict=False,
-            **more,
-        )[0]
+        given = (x.flatten(0, 1), timesteps.repeat_interleave(frames))
+        more |= {"encoder_hidden_states": tokens, "return_dict": False}
+        if self._control is not None:
+            steps = (*call.steps[: call.unconditional], *call.steps)
+            hints = torch.cat([self._hints[step] for step in steps])
+            down, middle = self._control(*given, controlnet_cond=hints, conditioning_scale=self.control_scale, **more)
+            more |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        flat = self._unet(*given, **more)[0]
         return cast(Tensor, flat).reshape(x.shape)
 
     @staticmethod
@@ -113,3 +137,9 @@ class StableDiffusion:
         """SDXL is told the size of its training picture, the crop and the target: ours, whole, ours."""
         height, width = self.shrink * int(x.shape[-2]), self.shrink * int(x.shape[-1])
         return torch.tensor([[height, width, 0, 0, height, width]], device=self.device, dtype=self.dtype)
+
+
+def _placed(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Ready for inference on ``device``. diffusers warns of any cast, so there is none without need."""
+    module = module.eval().requires_grad_(False).to(device)
+    return module if next(module.parameters()).dtype == dtype else module.to(dtype)

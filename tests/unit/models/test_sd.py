@@ -2,61 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, LCMScheduler, UNet2DConditionModel
+from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from streamfx.core.errors import UsageError
 from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.schedules import lcm
 from streamfx.diffusion.stream_batch import Call, StreamBatch
-from streamfx.models.sd.load import load
+from streamfx.models.sd.load import TextEncoder, load
 from streamfx.models.sd.network import StableDiffusion, TextEmbedding
+from tests.unit.models.sdkit import WIDTH, WORDS, checkpoint, controlnet, tiny_vae, unet
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*hf_hub_download:UserWarning")  # of diffusers' own calls
-
-WORDS, WIDTH = 77, 32
-
-tqdm.monitor_interval = 0  # no thread that watches progress bars
-
-
-def unet(wide: bool = False, seed: int = 0) -> UNet2DConditionModel:
-    torch.manual_seed(seed)
-    more = (
-        {
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 8,
-            "projection_class_embeddings_input_dim": 6 * 8 + 16,
-            "cross_attention_dim": 2 * WIDTH,
-        }
-        if wide
-        else {"cross_attention_dim": WIDTH}
-    )
-    return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        norm_num_groups=4,
-        attention_head_dim=8,
-        **more,
-    ).eval()
-
-
-def tiny_vae() -> AutoencoderTiny:
-    torch.manual_seed(1)
-    blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
-    counts = {"num_encoder_blocks": (1, 1, 1, 1), "num_decoder_blocks": (1, 1, 1, 1)}
-    return AutoencoderTiny(latent_channels=4, **blocks, **counts).eval()
 
 
 def prompt(seed: int = 2, width: int = WIDTH, pooled: bool = False) -> TextEmbedding:
@@ -158,29 +120,6 @@ def test_prompts_blend() -> None:
         )
 
 
-def checkpoint(folder: Path, wide: bool = False) -> Path:
-    """A whole diffusers folder of tiny random weights, tokenizer and all."""
-    unet(wide).save_pretrained(folder / "unet")
-    tiny_vae().save_pretrained(folder / "taesd")
-    letters = [f"{letter}{end}" for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
-    words = {word: n for n, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    for suffix, kind in (("", CLIPTextModel), ("_2", CLIPTextModelWithProjection))[: 2 if wide else 1]:
-        torch.manual_seed(3)
-        config = CLIPTextConfig(vocab_size=len(words), hidden_size=WIDTH, intermediate_size=32, num_hidden_layers=2,
-                                num_attention_heads=2, max_position_embeddings=WORDS, projection_dim=16,
-                                bos_token_id=0, eos_token_id=1)  # fmt: skip
-        kind(config).save_pretrained(folder / f"text_encoder{suffix}")
-        place = folder / f"tokenizer{suffix}"
-        place.mkdir()
-        (place / "vocab.json").write_text(json.dumps(words))
-        (place / "merges.txt").write_text("#version: 0.2\n")
-        (place / "tokenizer_config.json").write_text(
-            json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": WORDS, "pad_token": "<|endoftext|>"})
-        )
-    (folder / "model_index.json").write_text("{}")
-    return folder
-
-
 @pytest.mark.parametrize("wide", [False, True])
 def test_a_folder_is_loaded(tmp_path: Path, wide: bool) -> None:
     place = str(checkpoint(tmp_path, wide))
@@ -210,3 +149,85 @@ def test_checkpoints_that_are_missing_or_broken(tmp_path: Path) -> None:
         part.unlink()
     with pytest.raises(UsageError, match="check that the folder is whole"):
         load(str(whole), vae=str(whole / "taesd"), offline=True)
+
+
+@torch.no_grad()
+def test_a_controlnet_sees_the_frame_of_each_row() -> None:
+    """The stream batch with a ControlNet ≡ each frame through its steps with its own hint."""
+    network, control = unet(), controlnet()
+    model = StableDiffusion(unet(), tiny_vae(), "cpu", torch.float32, controlnet())
+    model.set_prompt(prompt())
+    model.control_scale = 0.7
+    torch.manual_seed(5)
+    schedule, noise = lcm([22, 32, 45]), torch.randn(3, 1, 4, 8, 8)
+    sources, hints = torch.randn(5, 1, 4, 8, 8), torch.rand(5, 1, 3, 64, 64)
+    batch = StreamBatch(model, schedule, noise)
+    found = []
+    for source, hint in zip(sources, hints, strict=True):
+        model.hint(hint)
+        found.append(batch.step(source))
+    for n, output in enumerate(found[2:]):
+        x = sources[n]
+        for step in range(3):
+            row = slice(step, step + 1)
+            x = schedule.noised(x, noise[step], row)
+            words = {"encoder_hidden_states": prompt().tokens[None], "return_dict": False}
+            given = (x, schedule.timesteps[row])
+            down, middle = control(*given, controlnet_cond=hints[n], conditioning_scale=0.7, **words)
+            more = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+            x = schedule.x0(x, network(*given, **words, **more)[0], row)
+        assert output is not None
+        assert torch.allclose(output, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("naming", ["peft", "kohya"])
+def test_loras_are_fused(tmp_path: Path, naming: str) -> None:
+    place = str(checkpoint(tmp_path))
+    name = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    before = unet().get_submodule(name).weight
+    torch.manual_seed(0)
+    down, up = torch.randn(2, before.shape[1]), torch.randn(before.shape[0], 2)
+    flat = f"lora_unet_{name.replace('.', '_')}"
+    named = {
+        "peft": {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up},
+        "kohya": {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up, f"{flat}.alpha": torch.tensor(2.0)},
+    }
+    lora = tmp_path / "style.safetensors"
+    save_file(named[naming], lora)
+    model, _ = load(place, vae=str(tmp_path / "taesd"), loras=[(str(lora), 0.7), (str(lora), 0.1)], offline=True)
+    after = model._unet.get_submodule(name)
+    assert type(after) is torch.nn.Linear, "nothing is left of the LoRA but its weights"
+    assert torch.allclose(after.weight, before + 0.8 * up @ down, atol=1e-5)
+
+
+def test_loras_that_are_none(tmp_path: Path) -> None:
+    place = str(checkpoint(tmp_path))
+    vae, lora = str(tmp_path / "taesd"), tmp_path / "style.safetensors"
+    for content in ({"unet.nowhere.lora_A.weight": torch.zeros(2, 8)}, {"some.weight": torch.zeros(2)}):
+        save_file(content, lora)
+        with pytest.raises(UsageError, match=r"style\.safetensors: the LoRA cannot be loaded"):
+            load(place, vae=vae, loras=[(str(lora), 1.0)], offline=True)
+    with pytest.raises(UsageError, match="the LoRA cannot be loaded"):
+        load(place, vae=vae, loras=[(str(tmp_path / "missing.safetensors"), 1.0)], offline=True)
+
+
+class Moves(torch.nn.Module):
+    """A text encoder that notes where it is moved to. (The only device here is the CPU: the thinnest seam there is.)"""
+
+    def __init__(self, places: list[str]) -> None:
+        super().__init__()
+        self.places = places
+
+    def to(self, device: torch.device) -> Moves:  # type: ignore[override]
+        self.places.append(str(device))
+        return self
+
+
+def test_the_text_encoder_is_on_the_device_only_while_it_is_asked() -> None:
+    for resident, expected in ((False, ["meta", "cpu"]), (True, ["meta"])):
+        places: list[str] = []
+        text = TextEncoder([(None, Moves(places))], "meta", resident)
+        text._embed = lambda prompt: TextEmbedding(torch.zeros(1, 1))  # type: ignore[method-assign]
+        for _ in range(3):
+            text.embed("the same prompt is not asked for again")
+        assert places == expected
