@@ -42,10 +42,20 @@ class RollingWindow:
     def __init__(self, model: JointModel, schedule: Schedule, like: Tensor, seed: int = 0) -> None:
         """``like``: a tensor of the latents' device and dtype."""
         self._model = model
+        self._given = schedule
         self._schedule = schedule.to(like.device, like.dtype)
         self._like = like
         self._seed = seed
         self.reset()
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        """Other noise levels from the next call on, of as many steps. Raises ``ValueError`` for another number."""
+        if schedule is self._given:
+            return
+        if schedule.steps != self._schedule.steps:
+            raise ValueError(f"a window of {self._schedule.steps} steps cannot go on with {schedule.steps}")
+        self._given = schedule
+        self._schedule = schedule.to(self._like.device, self._like.dtype)
 
     @property
     def lag(self) -> int:

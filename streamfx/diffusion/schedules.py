@@ -137,6 +137,15 @@ def flow(steps: Sequence[float], shift: float = 1.0) -> Schedule:
     return Schedule("flow", (TRAIN_STEPS * sigma).float(), *tables)
 
 
+def flow_from(strength: float, steps: int, shift: float = 1.0) -> Schedule:
+    """``steps`` steps that begin where noise is the share ``strength`` (above 0, to 1) of the latent, evenly falling in
+    unshifted time from there. Raises ``ValueError``."""
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength {strength} must be above 0 and at most 1")
+    first = strength / (shift - (shift - 1) * strength)
+    return flow(flow_steps(TRAIN_STEPS * first, steps), shift)
+
+
 def flow_steps(first: float, count: int) -> list[float]:
     """``count`` evenly falling positions from ``first`` (in (0, 1000]) on, for ``flow``: where video to video starts is
     what ``noise.NoiseController`` says. Raises ``ValueError``."""

@@ -41,18 +41,27 @@ class StreamBatch:
     """Denoises a stream of latents: each frame comes out ``lag`` calls after it went in.
 
     ``noise``: ``(T_max, F, C, H, W)``, the fixed noise of each step: the stream keeps it, so that still pictures stay
-    still. ``F``: latents a call, which go through the steps together.
+    still. ``F``: latents a call, which go through the steps together. ``seed``: noise is drawn anew for every row and
+    step instead, as video models that are distilled with it want; of ``noise`` only shape and place count then.
 
     Between calls it holds clean estimates, not noisy latents, so schedule and guidance may change at any time without
     making wrong what is in flight.
     """
 
-    def __init__(self, model: Model, schedule: Schedule, noise: Tensor, guidance: Guidance | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        schedule: Schedule,
+        noise: Tensor,
+        guidance: Guidance | None = None,
+        seed: int | None = None,
+    ) -> None:
         if noise.ndim != 5 or noise.shape[0] < schedule.steps:
             raise ValueError(f"noise of shape {tuple(noise.shape)} must be (steps or more, F, C, H, W)")
         self.guidance = guidance or Guidance()
         self._model = model
         self._noise = noise
+        self._seed = seed
         self._given = schedule
         self._schedule = schedule.to(noise.device, noise.dtype)
         self._indices: dict[tuple[int, ...], Tensor] = {}
@@ -80,7 +89,9 @@ class StreamBatch:
     def reset(self) -> None:
         """Forgets what is in flight: a scene cut, another stream."""
         self._done: tuple[int, ...] = ()  # the last step of each row in flight
-        self._clean = self._residual = self._noise[:0]
+        self._clean = self._residual = self._ahead = self._noise[:0]
+        if self._seed is not None:
+            self._draw = torch.Generator(self._noise.device).manual_seed(self._seed)
 
     def set_schedule(self, schedule: Schedule) -> None:
         """Other steps from the next call on, perhaps more or fewer. What is in flight goes on from where it is, by the
@@ -94,7 +105,7 @@ class StreamBatch:
         self._schedule = schedule.to(self._noise.device, self._noise.dtype)
         kept = sum(step < schedule.steps - 1 for step in self._done)
         self._done = self._done[:kept]
-        self._clean, self._residual = self._clean[:kept], self._residual[:kept]
+        self._clean, self._residual, self._ahead = self._clean[:kept], self._residual[:kept], self._ahead[:kept]
 
     @torch.no_grad()
     def step(self, source: Tensor | None) -> Tensor | None:
@@ -104,8 +115,8 @@ class StreamBatch:
         if not steps:
             return None
         rows = self._index(steps)
-        noise = self._noise[rows]
         fresh = len(steps) - len(self._done)
+        noise = torch.cat([self._drawn(rows[:fresh]), self._ahead])
         clean = self._clean if source is None else torch.cat([source[None], self._clean])
         residual = self._residual
         if len(residual) != len(self._done):  # residual guidance was just switched on
@@ -117,10 +128,11 @@ class StreamBatch:
         unfinished = len(steps) - (steps[-1] == self._schedule.steps - 1)
         self._done, self._clean = steps[:unfinished], clean[:unfinished]
         self._residual = self._noise[:0]
+        going_on = rows[:unfinished]
+        self._ahead = self._drawn(going_on + 1)
         if self.guidance.residual:
-            going_on = rows[:unfinished]
             self._residual = next_residual(
-                self._schedule, guided_noise[:unfinished], residual[:unfinished], self._noise[going_on + 1], going_on
+                self._schedule, guided_noise[:unfinished], residual[:unfinished], self._ahead, going_on
             )
         return clean[-1] if unfinished < len(steps) else None
 
@@ -154,6 +166,13 @@ class StreamBatch:
         meant = self._schedule.noise_of(x, conditional, rows)
         guided = combine(meant, guidance.delta * residual, guidance.scale)
         return self._schedule.prediction_of(x, guided, rows), guided, residual
+
+    def _drawn(self, rows: Tensor) -> Tensor:
+        """The noise that rows are given for their steps ``rows``."""
+        if self._seed is None:
+            return self._noise[rows]
+        shape = (len(rows), *self._noise.shape[1:])
+        return torch.randn(shape, generator=self._draw, device=self._noise.device, dtype=self._noise.dtype)
 
     def _index(self, steps: tuple[int, ...]) -> Tensor:
         """``steps`` as a tensor, made once for each set of rows: a steady stream copies nothing to the device."""

@@ -16,9 +16,11 @@ logger = logging.getLogger(__name__)
 def explained(place: str, part: str) -> Iterator[None]:
     """Turns what is raised for a missing or broken ``part`` of the checkpoint at ``place`` into a ``UsageError`` of one
     sentence that says what to do."""
+    from safetensors import SafetensorError
+
     try:
         yield
-    except (OSError, ValueError, RuntimeError, LookupError) as error:
+    except (OSError, ValueError, RuntimeError, LookupError, SafetensorError) as error:
         logger.debug("place=%s part=%s", place, part, exc_info=True)
         if Path(place).exists():
             advice = "check that the folder is whole, or fetch the checkpoint again"
