@@ -35,9 +35,17 @@ class LatestBlocks(Generic[T]):
         self._gathering.append(item)
         if len(self._gathering) == self._size:
             if self._waiting is not None:
-                self.dropped += self._size
+                self.dropped += len(self._waiting)
             self._waiting, self._gathering = self._gathering, []
             self._news.set()
+
+    def resize(self, size: int) -> None:
+        """Blocks of another size from the next one on that is not full yet."""
+        self._size = size
+        spare = len(self._gathering) - (size - 1)
+        if spare > 0:
+            self.dropped += spare
+            self._gathering = self._gathering[spare:]
 
     def clear(self) -> None:
         """Forgets what waits: the stream was restarted."""

@@ -72,9 +72,10 @@ class StreamBatch:
         return self._schedule
 
     @property
-    def latent(self) -> tuple[int, int]:
-        """(height, width) of the latents."""
-        return int(self._noise.shape[-2]), int(self._noise.shape[-1])
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the latents of a call: (F, C, H, W)."""
+        frames, channels, height, width = self._noise.shape[1:]
+        return frames, channels, height, width
 
     @property
     def lag(self) -> int:

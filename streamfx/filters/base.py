@@ -37,24 +37,33 @@ def at_setup(default: Any, description: str, **bounds: Any) -> Any:
 class FilterInfo:
     """What a filter takes and gives, read before it is set up.
 
-    ``block``: frames it wants per call. ``sizes``: (width, height) pairs it can work at, best first; empty
-    means any. The pipeline resizes to the nearest one and back again. ``quality_levels``: how many levels of
-    ``Block.quality`` it tells apart; 1 means it has no cheaper way of its own. ``min_scale``: the smallest
-    share of its working size, per side, at which its result is still worth showing; 1 forbids the pipeline
-    to shrink its input under pressure.
+    ``block``: frames it wants per call. ``blocks``: all numbers of frames it takes per call, if there are others
+    besides; a live stream then takes the one that suits its frame rate. ``sizes``: (width, height) pairs it can work
+    at, best first; empty means any. The pipeline resizes to the nearest one and back again. ``quality_levels``: how
+    many levels of ``Block.quality`` it tells apart; 1 means it has no cheaper way of its own. ``min_scale``: the
+    smallest share of its working size, per side, at which its result is still worth showing; 1 forbids the pipeline to
+    shrink its input under pressure.
     """
 
     summary: str = ""
     takes: Lane = "video"
     gives: Lane = "video"
     block: int = 1
+    blocks: tuple[int, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
     quality_levels: int = 1
     min_scale: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.blocks and (min(self.blocks) < 1 or self.block not in self.blocks):
+            raise ValueError("FilterInfo.blocks are numbers from 1 on, and block is one of them")
         if self.block < 1 or self.quality_levels < 1 or not 0 < self.min_scale <= 1:
             raise ValueError("FilterInfo needs block >= 1, quality_levels >= 1 and 0 < min_scale <= 1")
+
+    @property
+    def largest_block(self) -> int:
+        """The most frames of a call."""
+        return max(self.blocks, default=self.block)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,17 @@ from streamfx.core.channel import Closed, LatestBlocks
 from streamfx.core.clock import Clock
 from streamfx.core.errors import FilterCrashedError, FilterError
 from streamfx.core.frames import VideoFrame
-from streamfx.core.governor import Governor, build_ladder
+from streamfx.core.governor import Governor, Rung, build_ladder
 from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Block, FilterInfo
 from streamfx.filters.host import MOST_IN_FLIGHT
 from streamfx.filters.worker import FilterRunner
+from streamfx.pipeline.batcher import Batcher
 from streamfx.pipeline.shelf import Picture
 
 logger = logging.getLogger(__name__)
+
+_EXPLORE_EVERY = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,13 @@ class FilterLane:
         self._clock = clock
         self._on_event = on_event
         self._on_rendered = on_rendered
-        self._governor = Governor(build_ladder(info.quality_levels, info.min_scale))
-        self._blocks: LatestBlocks[VideoFrame] = LatestBlocks(info.block)
+        self._batcher = Batcher(info.blocks or (info.block,), 1 / period, budget)
+        self._ladder = build_ladder(info.quality_levels, info.min_scale)
+        self._governor = Governor(self._ladder)
+        self._blocks: LatestBlocks[VideoFrame] = LatestBlocks(self._batcher.size)
         self._in_flight: OrderedDict[float, _Moment] = OrderedDict()
         self._lag = 0.0
+        self._explored_at = clock.now()
         self._reset = False
         self._closed = False
 
@@ -110,10 +116,8 @@ class FilterLane:
         now = self._clock.now()
         # With a lag, the rendering that comes out belongs to an older frame, which is due earlier.
         deadline = frames[0].deadline - self._lag
-        decision = self._governor.decide(now, deadline, len(frames) * self._period)
-        if decision.moved_from is not None:
-            self._stats.moves[decision.moved_from.name, self._governor.rung.name] += 1
-        rung = decision.rung
+        settled = self._batcher.settled
+        rung = self._choose(now, deadline, len(frames)) if settled else self._ladder[0]
         if rung is None:
             self._stats.count("left_out", len(frames))
             return
@@ -136,12 +140,37 @@ class FilterLane:
             self._on_event("filter", str(error))
             return
         took = self._clock.now() - now
-        self._governor.measured(rung, took)
+        if settled:
+            self._governor.measured(rung, took)
+        else:
+            self._explored(len(frames), took)
         self._stats.stage("filter", rendered.seconds)
         self._stats.stage("handover", max(0.0, took - rendered.seconds))
         self._stats.rungs[rung.name] += 1
         self._stats.count("processed", len(frames))
         self._hand_on(frames[0].pts, rendered.block)
+
+    def _choose(self, now: float, deadline: float, frames: int) -> Rung | None:
+        """The rung for a block; None if it is to be left out."""
+        decision = self._governor.decide(now, deadline, frames * self._period)
+        if decision.moved_from is not None:
+            self._stats.moves[decision.moved_from.name, self._governor.rung.name] += 1
+            if decision.moved_from is self._ladder[0] and now - self._explored_at > _EXPLORE_EVERY:
+                # Before it looks worse for long: perhaps another block size keeps up.
+                self._explored_at = now
+                self._batcher.explore()
+                self._blocks.resize(self._batcher.size)
+        return decision.rung
+
+    def _explored(self, frames: int, took: float) -> None:
+        """Takes note of a block while the batcher looks for the size of blocks. What other sizes cost is not to be held
+        against the one it settles for."""
+        self._batcher.measured(frames, took)
+        self._blocks.resize(self._batcher.size)
+        if self._batcher.settled:
+            before, self._governor = self._governor.rung, Governor(self._ladder)
+            if before is not self._ladder[0]:
+                self._stats.moves[before.name, self._ladder[0].name] += 1
 
     @property
     def _hang_timeout(self) -> float:

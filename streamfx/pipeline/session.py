@@ -349,7 +349,7 @@ class Session:
         params = (self._params if first and self._params else choice.params).model_dump(mode="json")
         spec = FilterSpec(choice.target, output.size, float(output.fps), choice.threads, params)
         kind = InlineFilter if choice.inline else WorkerFilter
-        entry = _Filter(choice, kind(spec, choice.type.info.block, self._filter_event))
+        entry = _Filter(choice, kind(spec, choice.type.info.largest_block, self._filter_event))
         work = self._guard(entry.runner.run()) if first else self._try_filter(entry)
         entry.task = group.create_task(work, name=f"filter {choice.type.name}")
         return entry

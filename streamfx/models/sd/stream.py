@@ -62,7 +62,7 @@ class SdStream:
         self._batch: StreamBatch | None = None
         self._similarity = SimilarityFilter()
         self._noise = NoiseController()
-        self._labels: Labels[float] = Labels()
+        self._labels: Labels[list[float]] = Labels()
         self._shown: Tensor | None = None
 
     def reset(self) -> None:
@@ -76,40 +76,41 @@ class SdStream:
         if self._hint is not None:
             self._hint.reset()
 
-    def step(self, picture: Tensor, label: float, look: Look) -> tuple[Tensor, float] | None:
-        """Takes ``(3, H, W)`` in [-1, 1], H and W multiples of 8 times the deepest layer's stride. Returns a picture of
-        the same shape and range with the label of the one it was made of; None while the steps fill up."""
-        batch = self._prepared(picture, look)
-        self._labels.push(label)
-        if look.threshold < 1 and self._judge(picture) == "skip" and self._shown is not None:
+    def step(self, pictures: Tensor, labels: list[float], look: Look) -> tuple[Tensor, list[float]] | None:
+        """Takes ``(F, 3, H, W)`` in [-1, 1], H and W multiples of 8 times the deepest layer's stride, of frames that go
+        through the steps together. Returns pictures of the same shape and range with the labels of those they were made
+        of; None while the steps fill up. Another shape than before begins anew."""
+        batch = self._prepared(pictures, look)
+        self._labels.push(labels)
+        if look.threshold < 1 and self._judge(pictures) == "skip" and self._shown is not None:
             # What is in flight is of the same scene: the last picture stands for all of it.
-            return self._given(self._shown, batch)
-        batch.set_schedule(_schedule(look.steps, self._strength(picture, look)))
+            return self._given(self._shown[-1:].expand_as(self._shown), batch)
+        batch.set_schedule(_schedule(look.steps, self._strength(pictures, look)))
         self._speak()
         if self._hint is not None:
-            self._model.hint(self._hint(picture[None]))
-        finished = batch.step(self._model.encode(picture[None]))
+            self._model.hint(self._hint(pictures))
+        finished = batch.step(self._model.encode(pictures))
         if finished is None:
             return None
-        self._shown = self._model.decode(finished)[0]
+        self._shown = self._model.decode(finished)
         return self._given(self._shown, batch)
 
-    def _given(self, picture: Tensor, batch: StreamBatch) -> tuple[Tensor, float] | None:
-        label = self._labels.pop(batch.lag)
-        return None if label is None else (picture, label)
+    def _given(self, pictures: Tensor, batch: StreamBatch) -> tuple[Tensor, list[float]] | None:
+        labels = self._labels.pop(batch.lag)
+        return None if labels is None else (pictures, labels)
 
-    def _judge(self, picture: Tensor) -> str:
-        verdict = self._similarity.judge(picture)
+    def _judge(self, pictures: Tensor) -> str:
+        verdict = self._similarity.judge(pictures[-1])
         if verdict == "cut":
             self._noise.reset()
             if self._hint is not None:
                 self._hint.reset()
         return verdict
 
-    def _strength(self, picture: Tensor, look: Look) -> float:
-        return self._noise.update(picture[None]) if look.calm > 0 else look.strength
+    def _strength(self, pictures: Tensor, look: Look) -> float:
+        return self._noise.update(pictures) if look.calm > 0 else look.strength
 
-    def _prepared(self, picture: Tensor, look: Look) -> StreamBatch:
+    def _prepared(self, pictures: Tensor, look: Look) -> StreamBatch:
         before, self._look = self._look, look
         if before is None or (before.strength, before.calm) != (look.strength, look.calm):
             self._noise = NoiseController(look.strength, look.strength * (1 - 0.9 * look.calm))
@@ -118,12 +119,13 @@ class SdStream:
         if before is None or _of_words(before) != _of_words(look):
             self._ask(look)
         self._model.control_scale = look.control
-        size = (int(picture.shape[-2]) // self._model.shrink, int(picture.shape[-1]) // self._model.shrink)
+        height, width = (int(side) // self._model.shrink for side in pictures.shape[-2:])
+        shape = len(pictures), self._model.channels, height, width
         batch = self._batch
-        if batch is None or before is None or before.seed != look.seed or batch.latent != size:
-            batch = StreamBatch(self._model, _schedule(look.steps, look.strength), self._drawn(look.seed, size))
+        if batch is None or before is None or before.seed != look.seed or batch.shape != shape:
+            batch = StreamBatch(self._model, _schedule(look.steps, look.strength), self._drawn(look.seed, shape))
             self._labels.clear()
-            self._batch = batch
+            self._batch, self._shown = batch, None
         batch.guidance = look.guidance
         return batch
 
@@ -144,10 +146,11 @@ class SdStream:
         negative = self._text.embed(self._look.negative) if self._look.negative else None
         self._model.set_prompt(self._words, negative)
 
-    def _drawn(self, seed: int, size: tuple[int, int]) -> Tensor:
-        """Drawn on the CPU, so that a seed means the same everywhere."""
+    def _drawn(self, seed: int, shape: tuple[int, int, int, int]) -> Tensor:
+        """Drawn on the CPU, so that a seed means the same everywhere; the same for all frames of a call, so that still
+        pictures stay still."""
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(MOST_STEPS, 1, self._model.channels, *size, generator=generator)
+        noise = torch.randn(MOST_STEPS, 1, *shape[1:], generator=generator).expand(-1, shape[0], -1, -1, -1)
         return noise.to(self._model.device, self._model.dtype)
 
 

@@ -76,6 +76,23 @@ async def test_clear_forgets_but_does_not_end() -> None:
     assert await taking == [3, 4]
 
 
+async def test_blocks_of_another_size() -> None:
+    blocks: LatestBlocks[int] = LatestBlocks(3)
+    for n in range(5):
+        blocks.put(n)
+    assert await blocks.take() == [0, 1, 2]
+    blocks.resize(2)
+    assert blocks.dropped == 1
+    blocks.put(5)
+    assert await blocks.take() == [4, 5]
+    blocks.put(6)
+    blocks.resize(4)
+    for n in range(7, 14):
+        blocks.put(n)
+    assert await blocks.take() == [10, 11, 12, 13]
+    assert blocks.dropped == 5
+
+
 @given(st.lists(st.sampled_from(["put", "take", "clear"]), max_size=60), st.integers(1, 3))
 def test_nothing_is_handed_out_twice_or_out_of_order(steps: list[str], size: int) -> None:
     async def play() -> None:

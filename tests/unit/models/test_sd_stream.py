@@ -42,11 +42,17 @@ def picture(n: int, size: tuple[int, int] = (64, 64)) -> Tensor:
     return torch.rand(3, *size, generator=torch.Generator().manual_seed(n)) * 2 - 1
 
 
+def step(subject: SdStream, shown: Tensor, label: float, look: Look) -> tuple[Tensor, float] | None:
+    """One picture at a time."""
+    given = subject.step(shown[None], [label], look)
+    return None if given is None else (given[0][0], given[1][0])
+
+
 def labels_of(subject: SdStream, count: int, look: Look, first: int = 0) -> list[int | None]:
     """For each picture that goes in, the label of what comes out."""
     out: list[int | None] = []
     for n in range(first, first + count):
-        given = subject.step(picture(n), float(n), look)
+        given = step(subject, picture(n), float(n), look)
         out.append(None if given is None else int(given[1]))
     return out
 
@@ -67,15 +73,35 @@ def test_what_comes_out_is_of_the_picture_it_says(steps: int) -> None:
     assert labels_of(subject, 6, look) == [None] * (steps - 1) + list(range(7 - steps))
     subject.reset()
     for n in range(5):
-        given = subject.step(picture(n), float(n), look)
+        given = step(subject, picture(n), float(n), look)
         if given is None:
             continue
         alone.reset()
         single = None
         for _ in range(steps):
-            single = alone.step(picture(int(given[1])), given[1], look)
+            single = step(alone, picture(int(given[1])), given[1], look)
         assert single is not None
         assert torch.allclose(given[0], single[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [2, 4])
+def test_frames_that_share_a_call(frames: int) -> None:
+    look = replace(LOOK, steps=2)
+    together, single = stream(), stream()
+    for first in range(0, 3 * frames, frames):
+        numbers = [float(n) for n in range(first, first + frames)]
+        given = together.step(torch.stack([picture(int(n)) for n in numbers]), numbers, look)
+        if first == 0:
+            assert given is None
+            continue
+        assert given is not None
+        assert given[1] == [n - frames for n in numbers]
+        for shown, label in zip(*given, strict=True):
+            single.reset()
+            expected = [step(single, picture(int(label)), label, look) for _ in range(2)][1]
+            assert expected is not None
+            assert torch.allclose(shown, expected[0], atol=1e-5)
+    assert step(together, picture(0), 99.0, look) is None, "another number of frames begins anew"
 
 
 def test_steps_change_live() -> None:
@@ -88,7 +114,7 @@ def test_steps_change_live() -> None:
 
 
 def test_a_seed_is_a_look_of_its_own() -> None:
-    first, second, again = (stream().step(picture(1), 0.0, replace(LOOK, seed=seed)) for seed in (1, 2, 1))
+    first, second, again = (step(stream(), picture(1), 0.0, replace(LOOK, seed=seed)) for seed in (1, 2, 1))
     assert first is not None
     assert second is not None
     assert again is not None
@@ -100,21 +126,21 @@ def test_a_new_prompt_comes_in_slowly() -> None:
     subject = stream(fade=4)
     shown = []
     for n in range(10):
-        given = subject.step(picture(0), float(n), LOOK if n < 3 else replace(LOOK, prompt="a dog in the rain"))
+        given = step(subject, picture(0), float(n), LOOK if n < 3 else replace(LOOK, prompt="a dog in the rain"))
         assert given is not None
         shown.append(given[0])
     moves = [float((b - a).abs().max()) for a, b in itertools.pairwise(shown)]
     assert all(move == 0 for move in [*moves[:2], *moves[6:]])
     assert all(move > 0 for move in moves[2:6])
-    direct = stream().step(picture(0), 0.0, replace(LOOK, prompt="a dog in the rain"))
+    direct = step(stream(), picture(0), 0.0, replace(LOOK, prompt="a dog in the rain"))
     assert direct is not None
     assert torch.allclose(shown[-1], direct[0], atol=1e-5)
 
 
 def test_prompts_are_blended() -> None:
-    ends = [stream().step(picture(0), 0.0, replace(LOOK, other="a dog", share=share)) for share in (0.0, 0.5, 1.0)]
+    ends = [step(stream(), picture(0), 0.0, replace(LOOK, other="a dog", share=share)) for share in (0.0, 0.5, 1.0)]
     looks = [given[0] for given in ends if given is not None]
-    only = stream().step(picture(0), 0.0, replace(LOOK, prompt="a dog"))
+    only = step(stream(), picture(0), 0.0, replace(LOOK, prompt="a dog"))
     assert only is not None
     assert torch.allclose(looks[2], only[0], atol=1e-5)
     assert not torch.allclose(looks[0], looks[1], atol=1e-4)
@@ -131,7 +157,7 @@ def test_what_has_not_changed_may_be_skipped() -> None:
 
     subject._model._unet.forward = counted
     look = replace(LOOK, steps=2, threshold=0.98)
-    out = [subject.step(picture(0), float(n), look) for n in range(24)]
+    out = [step(subject, picture(0), float(n), look) for n in range(24)]
     assert [given[1] for given in out[1:] if given is not None] == [float(n) for n in range(23)], "none goes missing"
     assert calls <= 6, "at most ten in a row"
     before = calls
@@ -143,7 +169,7 @@ def test_motion_calms_the_strength() -> None:
     def strength(moving: bool) -> float:
         subject = stream()
         for n in range(5):
-            subject.step(picture(n if moving else 0), float(n), replace(LOOK, calm=1.0))
+            step(subject, picture(n if moving else 0), float(n), replace(LOOK, calm=1.0))
         return subject._noise.strength
 
     assert strength(False) == pytest.approx(0.6)
@@ -154,8 +180,8 @@ def test_another_size_and_another_stream() -> None:
     subject = stream()
     look = replace(LOOK, steps=2)
     assert labels_of(subject, 2, look) == [None, 0]
-    assert subject.step(picture(5, (64, 128)), 5.0, look) is None
-    given = subject.step(picture(6, (64, 128)), 6.0, look)
+    assert step(subject, picture(5, (64, 128)), 5.0, look) is None
+    given = step(subject, picture(6, (64, 128)), 6.0, look)
     assert given is not None
     assert tuple(given[0].shape) == (3, 64, 128)
     assert given[1] == 5.0
@@ -172,11 +198,11 @@ def test_contours_steer() -> None:
     assert tuple(edges.shape) == (1, 3, 64, 64)
     assert 60 < int((edges[0, 0] > 0.5).sum()) < 300
     assert float(edges[0, :, 24:40, 24:40].max()) == 0, "nothing inside the box"
-    on, off = (stream(control=True).step(boxed, 0.0, replace(LOOK, control=weight)) for weight in (1.0, 0.0))
+    on, off = (step(stream(control=True), boxed, 0.0, replace(LOOK, control=weight)) for weight in (1.0, 0.0))
     assert on is not None
     assert off is not None
     assert not torch.allclose(on[0], off[0], atol=1e-4)
-    plain = stream().step(boxed, 0.0, LOOK)
+    plain = step(stream(), boxed, 0.0, LOOK)
     assert plain is not None
     assert torch.allclose(off[0], plain[0], atol=1e-5)
 
