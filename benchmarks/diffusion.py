@@ -1,9 +1,10 @@
 """Streaming denoising: frames a second of our stream batch against other ways, on the same random weights in one run.
 
-    python -m benchmarks.diffusion [sd] [wan] [--size tiny|small|real] [--seconds 10] [--device auto]
+    python -m benchmarks.diffusion [sd] [wan] [--size tiny|small|real] [--seconds 10] [--device auto] [--compile]
 
-sd: image to image on one UNet, for 1, 2 and 4 steps: with diffusers' scheduler, step after step with ours, and in the
-stream batch; then the stream batch with each way of guidance. wan: the causal transformer, 4 steps in one stream batch.
+sd: image to image on one UNet, for 1, 2 and 4 steps: by diffusers' pipeline, by its scheduler and UNet alone, step
+after step by ours, and in the stream batch; then the stream batch with each way of guidance. wan: the causal
+transformer, 4 steps in one stream batch.
 Sizes: "tiny" for a look, "small" for a CPU, "real" for a GPU (SD 1.5 at 512x512; Wan 1.3B and 14B at 832x480, bf16).
 Needs torch and diffusers, nothing else of what streamfx needs.
 """
@@ -47,7 +48,8 @@ class Speed:
 class Bench:
     """A device, and how to measure on it."""
 
-    def __init__(self, device: str, seconds: float) -> None:
+    def __init__(self, device: str, seconds: float, compile: bool) -> None:
+        self.compile = compile
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(wanted if device == "auto" else device)
         fast = self.device.type == "cuda" or torch.backends.mkldnn.is_available()
@@ -126,12 +128,15 @@ def unet_of(size: str) -> tuple[Any, int]:
 
 
 def bench_sd(bench: Bench, size: str) -> None:
-    from diffusers import AutoencoderTiny, LCMScheduler
+    from diffusers import AutoencoderTiny, LCMScheduler, StableDiffusionImg2ImgPipeline
     from diffusers.utils.logging import set_verbosity_error
 
     set_verbosity_error()  # the scheduler warns of every list of steps that is not its own
     unet, side = unet_of(size)
-    model = StableDiffusion(unet, AutoencoderTiny(), bench.device, bench.dtype)
+    vae = AutoencoderTiny()
+    model = StableDiffusion(unet, vae, bench.device, bench.dtype)
+    if bench.compile:
+        unet.compile(mode="max-autotune-no-cudagraphs")
     tokens = torch.randn(77, unet.config.cross_attention_dim)
     model.set_prompt(TextEmbedding(tokens), TextEmbedding(torch.zeros_like(tokens)))
     pictures = torch.rand(1, 3, 8 * side, 8 * side) * 2 - 1
@@ -144,6 +149,30 @@ def bench_sd(bench: Bench, size: str) -> None:
         scheduler = LCMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
         timesteps = [999 - 20 * index for index in indices]
         embedded = tokens[None].to(bench.device, bench.dtype)
+
+        pipeline = StableDiffusionImg2ImgPipeline(
+            vae=vae,
+            text_encoder=None,
+            tokenizer=None,
+            unet=unet,
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+
+        def pipeline_way(
+            pipeline: Any = pipeline, timesteps: Sequence[int] = timesteps, embedded: Tensor = embedded
+        ) -> None:
+            pipeline(
+                prompt_embeds=embedded,
+                image=(pictures.to(bench.device, bench.dtype) + 1) / 2,
+                timesteps=list(timesteps),
+                strength=1.0,
+                guidance_scale=1.0,
+                output_type="pt",
+            )
 
         def diffusers_way(
             scheduler: Any = scheduler, timesteps: Sequence[int] = timesteps, embedded: Tensor = embedded
@@ -174,7 +203,8 @@ def bench_sd(bench: Bench, size: str) -> None:
             if out is not None:
                 model.decode(out)
 
-        floor = bench.row(f"diffusers' scheduler, {steps} steps", bench.measure(diffusers_way), 1, None)
+        floor = bench.row(f"diffusers' pipeline, {steps} steps", bench.measure(pipeline_way), 1, None)
+        bench.row(f"diffusers' scheduler and UNet, {steps}", bench.measure(diffusers_way), 1, floor)
         bench.row(f"ours, step after step, {steps}", bench.measure(one_by_one), 1, floor)
         bench.row(f"ours, stream batch, {steps}", bench.measure(streamed), 1, floor)
     print(f"\nGuidance, stream batch of 4 steps\n\n{HEAD}\n{RULE}")
@@ -211,6 +241,9 @@ def bench_wan(bench: Bench, size: str) -> None:
         noise = torch.randn(4, 1, shape.channels, *latent, device=bench.device, dtype=bench.dtype)
         batch = StreamBatch(stepped, flow([700, 500, 400, 200], 8.0), noise)
         source = torch.randn_like(noise[0])
+        if bench.compile:
+            for block in model.blocks:
+                block.ffn.compile()
         for _ in range(12):  # until every row's window is full
             batch.step(source)
         tokens = latent[0] * latent[1] // 4
@@ -226,8 +259,9 @@ def main() -> None:
     parser.add_argument("--size", choices=["tiny", "small", "real"], default="small")
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="networks by torch.compile; for a GPU")
     given = parser.parse_args()
-    bench = Bench(given.device, given.seconds)
+    bench = Bench(given.device, given.seconds, given.compile)
     print(bench.describe())
     if "sd" in given.parts:
         bench_sd(bench, given.size)

@@ -135,6 +135,34 @@ def filters(
     show_filter(name) if name else show_filters()
 
 
+models = typer.Typer(help="List the checkpoints that are known by name; show one, or fetch it.")
+app.add_typer(models, name="models", rich_help_panel="Commands")
+
+
+@models.callback(invoke_without_command=True)
+def list_models(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        from streamfx.cli.models import show_models
+
+        show_models()
+
+
+@models.command("show")
+def show_model(name: Annotated[str, typer.Argument(help="A name from the list.", show_default=False)]) -> None:
+    """Show what a checkpoint is, needs, and where it comes from."""
+    from streamfx.cli.models import show_model
+
+    show_model(name)
+
+
+@models.command("pull")
+def pull_model(name: Annotated[str, typer.Argument(help="A name from the list.", show_default=False)]) -> None:
+    """Fetch a checkpoint. One that was broken off goes on where it was."""
+    from streamfx.cli.models import pull_model
+
+    pull_model(name)
+
+
 @app.command()
 def doctor() -> None:
     """Show what this machine can do, and the command that adds what is missing."""

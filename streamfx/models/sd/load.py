@@ -12,10 +12,8 @@ from torch import Tensor
 
 from streamfx.core.errors import UsageError
 from streamfx.models.explained import explained
+from streamfx.models.registry import resolve
 from streamfx.models.sd.network import StableDiffusion, TextEmbedding
-
-TINY_VAE = {"sd": "madebyollin/taesd", "sdxl": "madebyollin/taesdxl"}
-"""The small autoencoders that go with both families; about 5 MB each."""
 
 _MOST_PROMPTS = 64
 
@@ -102,19 +100,19 @@ def load(
         "low_cpu_mem_usage": False,
     }
     with explained(place, "unet"):
-        unet: Any = UNet2DConditionModel.from_pretrained(place, subfolder="unet", **how)
+        unet: Any = UNet2DConditionModel.from_pretrained(place, subfolder="unet", **how, **_variant(place, "unet"))
     wide = unet.config.addition_embed_type == "text_time"
     if vae == "full":
         with explained(place, "vae"):
             autoencoder: Any = AutoencoderKL.from_pretrained(place, subfolder="vae", **how)
     else:
-        source = TINY_VAE["sdxl" if wide else "sd"] if vae == "tiny" else vae
+        source = resolve("taesdxl" if wide else "taesd") if vae == "tiny" else vae
         with explained(source, "the small autoencoder"):
             autoencoder = AutoencoderTiny.from_pretrained(source, **how)
     network: Any = None
     if control is not None:
         with explained(control, "the ControlNet"):
-            network = ControlNetModel.from_pretrained(control, **how)
+            network = ControlNetModel.from_pretrained(control, **how, **_variant(control, ""))
     parts = _text_parts(place, offline, dtype)
     for lora, weight in loras:
         _fuse(unet, parts, lora, weight, offline)
@@ -131,7 +129,8 @@ def _text_parts(place: str, offline: bool, dtype: torch.dtype) -> list[tuple[Any
     for tokenizer, encoder, kind in kinds:
         with explained(place, encoder):
             words = CLIPTokenizer.from_pretrained(place, subfolder=tokenizer, local_files_only=offline)
-            model = kind.from_pretrained(place, subfolder=encoder, local_files_only=offline, dtype=dtype)
+            more = _variant(place, encoder)
+            model = kind.from_pretrained(place, subfolder=encoder, local_files_only=offline, dtype=dtype, **more)
         parts.append((words, model.eval()))
     return parts
 
@@ -155,6 +154,12 @@ def _fuse(unet: Any, parts: Sequence[tuple[Any, Any]], place: str, weight: float
             raise ValueError("it has no weights for this model")
         pipeline.fuse_lora(lora_scale=weight)
         pipeline.unload_lora_weights()
+
+
+def _variant(place: str, part: str) -> dict[str, str]:
+    """Of a folder that has half-precision weights alone, those are taken."""
+    files = [file.name for file in (Path(place) / part).glob("*.safetensors")]
+    return {"variant": "fp16"} if files and all(".fp16." in file for file in files) else {}
 
 
 def _has(place: str, part: str, offline: bool) -> bool:
