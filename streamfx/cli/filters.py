@@ -47,8 +47,10 @@ def show_filter(name: str) -> None:
 
 def _working(kind: AnyFilter) -> str:
     info = kind.info
+    counts = info.blocks or (info.block,)
+    blocks = " or ".join(str(count) for count in counts) + (" frames" if max(counts) > 1 else " frame")
     sizes = ", ".join(f"{w}x{h}" for w, h in info.sizes) or "any size"
-    return f"takes {info.takes}, gives {info.gives}; {info.block} frame(s) at a time; {sizes}"
+    return f"takes {info.takes}, gives {info.gives}; {blocks} at a time; {sizes}"
 
 
 def _properties(kind: AnyFilter) -> dict[str, dict[str, Any]]:

@@ -8,14 +8,15 @@ torch.compile's marks in between), LongLive (the same), Krea (flat, with ``model
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
 from streamfx.core.errors import UsageError
 
 _MARKS = re.compile(r"(_fsdp_wrapped_module|_orig_mod|_checkpoint_wrapped_module|module)\.")
-_CONTAINERS = ("generator_ema", "generator", "model", "state_dict")
+_CONTAINERS = ("generator_ema", "generator", "generator_lora", "model", "state_dict")
+_PREFIXES = ("model.", "base_model.", "transformer.", "diffusion_model.")
 
 _FROM_DIFFUSERS = (
     (r"^condition_embedder\.time_embedder\.linear_1\.", "time_embedding.0."),
@@ -53,15 +54,20 @@ def unwrap(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
 
 def to_ours(checkpoint: Mapping[str, object]) -> dict[str, Tensor]:
     """A state dict by our names. What is not of the transformer (a text encoder beside it) keeps its name."""
-    renamed: dict[str, Tensor] = {}
     tensors = unwrap(checkpoint)
-    diffusers = any(".attn1." in name for name in tensors)
-    for name, value in tensors.items():
+    return {ours: tensors[name] for name, ours in renamed(tensors).items()}
+
+
+def renamed(names: Collection[str]) -> dict[str, str]:
+    """Our names for those of one checkpoint."""
+    found: dict[str, str] = {}
+    diffusers = any(".attn1." in name for name in names)
+    for name in names:
         short = _MARKS.sub("", name)
-        while short.startswith("model."):
-            short = short.removeprefix("model.")
+        while short.startswith(_PREFIXES):
+            short = short.partition(".")[2]
         if diffusers:
             for pattern, replacement in _FROM_DIFFUSERS:
                 short = re.sub(pattern, replacement, short)
-        renamed[short] = value
-    return renamed
+        found[name] = short
+    return found

@@ -305,6 +305,29 @@ async def test_metrics() -> None:
         assert buckets[-1] == float(lines['streamfx_latency_seconds_count{session="test"}']) > 20
 
 
+async def test_files_and_networks_are_for_whoever_runs_the_server() -> None:
+    own = {"name": "sd", "params": {"model": "somewhere/else", "prompt": "a cat"}, "threads": 3}
+    async with server(sessions={"live": {"filter": own}, "other": {}}) as (http, manager):
+        params = (await http.get("/sessions/live/params")).json()
+        assert params["prompt"] == "a cat"
+        assert "model" not in params
+        assert "model" not in (await http.get("/sessions/live")).json()["filter"]["params"]
+        refused = "model is for whoever runs the server"
+        asked = {"name": "sd", "params": {"model": "/etc", "prompt": "a dog"}}
+        assert refused in detail(await http.put("/sessions/other/filter", json=asked), 422)
+        assert refused in detail(await http.post("/sessions", json={"filter": asked}), 422)
+        patched = await http.patch("/sessions/live/params", json={"model": "/etc", "prompt": "a dog"})
+        assert "reads model only when it starts" in detail(patched, 422)
+        assert (await http.get("/sessions/live/params")).json()["prompt"] == "a cat"
+        put = await http.put("/sessions/other/filter", json={"name": "sd", "params": {"prompt": "a dog"}})
+        assert put.status_code == 200
+        choice = manager.sessions["other"]._choice
+        assert choice is not None
+        assert (choice.params.model, choice.params.prompt, choice.threads) == ("somewhere/else", "a dog", 3)
+        (schema,) = [f["schema"] for f in (await http.get("/filters")).json()["filters"] if f["name"] == "sd"]
+        assert schema["properties"]["model"]["setup"]
+
+
 async def test_a_filter_that_cannot_start_does_not_stop_the_stream() -> None:
     config = {
         "sessions": {

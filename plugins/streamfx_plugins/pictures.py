@@ -1,0 +1,54 @@
+"""What filters around diffusion models share: frames as tensors and back, sizes, lists of LoRAs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamfx.core.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def network_size(frame: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
+    """(width, height) for a network that was trained on squares of ``side``: about that area in the shape of the frame,
+    both multiples of ``multiple``."""
+    share = side / math.sqrt(frame[0] * frame[1])
+    width, height = (max(1, round(length * share / multiple)) * multiple for length in frame)
+    return width, height
+
+
+def to_tensor(frames: NDArray[np.uint8], size: tuple[int, int], device: str, dtype: torch.dtype) -> torch.Tensor:
+    """``(F, H, W, 3) uint8`` to ``(F, 3, height, width)`` in [-1, 1], resized on the device."""
+    import torch
+    from torch.nn import functional
+
+    pixels = torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).to(torch.float32)
+    wanted = (size[1], size[0])
+    if tuple(pixels.shape[-2:]) != wanted:
+        pixels = functional.interpolate(pixels, wanted, mode="bilinear", align_corners=False, antialias=True)
+    return (pixels / 127.5 - 1).to(dtype)
+
+
+def to_frames(pictures: torch.Tensor) -> NDArray[np.uint8]:
+    """``(F, 3, H, W)`` in [-1, 1] to ``(F, H, W, 3) uint8``."""
+    import torch
+
+    scaled = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())
+
+
+def parse_loras(text: str) -> list[tuple[str, float]]:
+    """ "a, b=0.6" → [("a", 1.0), ("b", 0.6)]. Raises ``UsageError``."""
+    found: list[tuple[str, float]] = []
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        place, equals, weight = part.rpartition("=")
+        try:
+            found.append((place, float(weight)) if equals else (part, 1.0))
+        except ValueError:
+            raise UsageError(f"loras: {part!r} is not possible; write PLACE or PLACE=WEIGHT, as style=0.8") from None
+    return found
