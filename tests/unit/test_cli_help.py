@@ -150,7 +150,7 @@ def test_one_filter(plugins: dict[str, str]) -> None:
     answer = streamfx("filters", "tint", env=plugins)
     assert (answer.code, answer.err) == (0, "")
     lines = {line.split()[0]: " ".join(line.split()) for line in answer.out.splitlines() if line.strip()}
-    assert "2 frame(s) at a time; 64x64, 128x128" in answer.out
+    assert "2 frames at a time; 64x64, 128x128" in answer.out
     assert lines["strength"] == "strength 0.6 0 … 1 how much"
     assert lines["steps"] == "steps 4 > 0, < 9"
     assert lines["at_least"] == "at_least 4 from 2"
