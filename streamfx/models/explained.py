@@ -11,6 +11,8 @@ from streamfx.core.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
+_PATHS = ("/", "./", "../", "~")
+
 
 @contextlib.contextmanager
 def explained(place: str, part: str) -> Iterator[None]:
@@ -18,6 +20,8 @@ def explained(place: str, part: str) -> Iterator[None]:
     sentence that says what to do."""
     from safetensors import SafetensorError
 
+    if place.startswith(_PATHS) and not Path(place).suffix and not Path(place).exists():
+        raise UsageError(f"{place} does not exist; give the folder of {part}, or its hub name")
     try:
         yield
     except (OSError, ValueError, RuntimeError, LookupError, SafetensorError) as error:

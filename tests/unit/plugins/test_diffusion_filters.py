@@ -110,10 +110,10 @@ def test_sd_with_a_controlnet(sd_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("params", "sentence"),
     [
-        ({"model": "/nowhere/at-all"}, "cannot be loaded"),
+        ({"model": "/nowhere/at-all"}, "does not exist; give the folder of unet"),
         ({"device": "cuda:77"}, "no device 'cuda:77' here"),
         ({"loras": "style=much"}, "write PLACE or PLACE=WEIGHT"),
-        ({"control": "canny", "control_model": "/nowhere"}, "the ControlNet cannot be loaded"),
+        ({"control": "canny", "control_model": "/nowhere"}, "does not exist; give the folder of the ControlNet"),
     ],
 )
 def test_what_sd_cannot_do_is_a_sentence(sd_folder: Path, params: dict[str, Any], sentence: str) -> None:
