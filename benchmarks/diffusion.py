@@ -2,9 +2,9 @@
 
     python -m benchmarks.diffusion [sd] [wan] [--size tiny|small|real] [--seconds 10] [--device auto] [--compile]
 
-sd: image to image on one UNet, for 1, 2 and 4 steps: by diffusers' pipeline, by its scheduler and UNet alone, step
-after step by ours, and in the stream batch; then the stream batch with each way of guidance. wan: the causal
-transformer, 4 steps in one stream batch.
+sd: image to image on one UNet, for 1, 2 and 4 steps: by diffusers' pipeline, by its scheduler and UNet alone, by the
+package streamdiffusion if it is there (peer_streamdiffusion.py), step after step by ours, and in the stream batch;
+then the stream batch with each way of guidance. wan: the causal transformer, 4 steps in one stream batch.
 Sizes: "tiny" for a look, "small" for a CPU, "real" for a GPU (SD 1.5 at 512x512; Wan 1.3B and 14B at 832x480, bf16).
 Needs torch and diffusers, nothing else of what streamfx needs.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.peer_streamdiffusion import is_installed, peer
 from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.schedules import flow, lcm
 from streamfx.diffusion.stream_batch import Call, StreamBatch
@@ -145,8 +146,9 @@ def bench_sd(bench: Bench, size: str) -> None:
     print(f"\nImage to image at {8 * side}x{8 * side}, {count:.0f} M parameters, encoding and decoding included\n")
     print(f"{HEAD}\n{RULE}")
     for steps, indices in INDICES.items():
-        floor = None
-        scheduler = LCMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+        scheduler = LCMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+        )
         timesteps = [999 - 20 * index for index in indices]
         embedded = tokens[None].to(bench.device, bench.dtype)
 
@@ -205,6 +207,11 @@ def bench_sd(bench: Bench, size: str) -> None:
 
         floor = bench.row(f"diffusers' pipeline, {steps} steps", bench.measure(pipeline_way), 1, None)
         bench.row(f"diffusers' scheduler and UNet, {steps}", bench.measure(diffusers_way), 1, floor)
+        if is_installed():
+            theirs = peer(unet, vae, tokens, indices, side, "none")
+            shown = (pictures.to(bench.device, bench.dtype) + 1) / 2
+            calls = bench.measure(lambda theirs=theirs, shown=shown: theirs(shown))
+            bench.row(f"streamdiffusion (PyPI), {steps}", calls, 1, floor)
         bench.row(f"ours, step after step, {steps}", bench.measure(one_by_one), 1, floor)
         bench.row(f"ours, stream batch, {steps}", bench.measure(streamed), 1, floor)
     print(f"\nGuidance, stream batch of 4 steps\n\n{HEAD}\n{RULE}")
