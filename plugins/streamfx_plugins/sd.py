@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from streamfx.core.errors import UsageError
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
 from streamfx_plugins.pictures import network_size, parse_loras, to_frames, to_tensor
 
@@ -62,19 +61,19 @@ class Sd(Filter[SdParams]):
         blocks=(1, 2, 4),
         quality_levels=3,
         min_scale=1.0,
+        needs=("torch", "diffusers", "transformers"),
+        install="pip install 'streamfx[models]'",
     )
 
     def setup(self, context: Context, params: SdParams) -> None:
-        try:
-            import torch
+        import torch
 
-            from streamfx.models.devices import choose
-            from streamfx.models.registry import resolve
-            from streamfx.models.sd.control import Canny, Depth
-            from streamfx.models.sd.load import load
-            from streamfx.models.sd.stream import SdStream, quicker
-        except ImportError as error:
-            raise UsageError(f"it needs {error.name}; install it with: pip install 'streamfx[models]'") from error
+        from streamfx.models.devices import choose
+        from streamfx.models.registry import resolve
+        from streamfx.models.sd.control import Canny, Depth
+        from streamfx.models.sd.load import load
+        from streamfx.models.sd.stream import SdStream, quicker
+
         torch.set_num_threads(context.threads)
         self._device, self._dtype = choose(params.device, torch.float16)
         self._size = network_size(context.size, params.side, _MULTIPLE)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from streamfx.core.errors import UsageError
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
 from streamfx_plugins.pictures import network_size, parse_loras, to_frames, to_tensor
 
@@ -69,20 +68,20 @@ class Wan(Filter[WanParams]):
         block=_CHUNK,
         quality_levels=3,
         min_scale=1.0,
+        needs=("torch", "diffusers", "transformers"),
+        install="pip install 'streamfx[models]'",
     )
 
     def setup(self, context: Context, params: WanParams) -> None:
-        try:
-            import torch
+        import torch
 
-            from streamfx.models.causal_wan.load import load_generator
-            from streamfx.models.causal_wan.lora import fuse
-            from streamfx.models.causal_wan.text import load_text
-            from streamfx.models.causal_wan.video import Memory, WanVideo
-            from streamfx.models.devices import choose
-            from streamfx.models.registry import resolve
-        except ImportError as error:
-            raise UsageError(f"it needs {error.name}; install it with: pip install 'streamfx[models]'") from error
+        from streamfx.models.causal_wan.load import load_generator
+        from streamfx.models.causal_wan.lora import fuse
+        from streamfx.models.causal_wan.text import load_text
+        from streamfx.models.causal_wan.video import Memory, WanVideo
+        from streamfx.models.devices import choose
+        from streamfx.models.registry import resolve
+
         torch.set_num_threads(context.threads)
         self._device, self._dtype = choose(params.device, torch.bfloat16)
         self._size = network_size(context.size, params.side, _MULTIPLE)

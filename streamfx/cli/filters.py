@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from streamfx.filters.registry import AnyFilter, listing, load, setup_fields, target_of
+from streamfx.filters.registry import AnyFilter, lacking, listing, load, setup_fields, target_of
 
 
 def show_filters() -> None:
@@ -21,7 +21,9 @@ def show_filters() -> None:
             table.add_row(row.name, "", f"[red]broken:[/red] {on_one_line(row.error)}")
         else:
             info = row.filter.info
-            table.add_row(f"[bold]{row.name}[/bold]", info.takes, escape(info.summary))
+            hint = lacking(row.filter)
+            more = f" [yellow]Not yet: {escape(hint)}[/yellow]" if hint else ""
+            table.add_row(f"[bold]{row.name}[/bold]", info.takes, escape(info.summary) + more)
     console = Console()
     console.print(table)
     console.print("\nstreamfx filters NAME shows one filter's parameters.", style="dim")

@@ -42,7 +42,8 @@ class FilterInfo:
     at, best first; empty means any. The pipeline resizes to the nearest one and back again. ``quality_levels``: how
     many levels of ``Block.quality`` it tells apart; 1 means it has no cheaper way of its own. ``min_scale``: the
     smallest share of its working size, per side, at which its result is still worth showing; 1 forbids the pipeline to
-    shrink its input under pressure.
+    shrink its input under pressure. ``needs``: packages that must be there besides, by the names they are imported by;
+    ``install``: the command that adds them.
     """
 
     summary: str = ""
@@ -53,6 +54,8 @@ class FilterInfo:
     sizes: tuple[tuple[int, int], ...] = ()
     quality_levels: int = 1
     min_scale: float = 0.5
+    needs: tuple[str, ...] = ()
+    install: str = ""
 
     def __post_init__(self) -> None:
         if self.blocks and (min(self.blocks) < 1 or self.block not in self.blocks):

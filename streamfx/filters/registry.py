@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -93,6 +94,15 @@ def parse_params(filter_type: AnyFilter, values: dict[str, Any], base: Params | 
         raise UsageError(
             f"filter {filter_type.name!r}: {where} = {first['input']!r} is not possible: {first['msg'].lower()}"
         ) from error
+
+
+def lacking(filter_type: AnyFilter) -> str:
+    """What is to be installed before this filter can run here, as a sentence; empty if nothing is."""
+    info = filter_type.info
+    missing = [name for name in info.needs if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return f"it needs {', '.join(missing)}; install with: {info.install or 'pip install ' + ' '.join(missing)}"
 
 
 def setup_fields(filter_type: AnyFilter) -> frozenset[str]:

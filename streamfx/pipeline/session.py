@@ -20,7 +20,7 @@ from streamfx.core.errors import SinkError, StreamFXError, UsageError
 from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Params
 from streamfx.filters.host import FilterSpec
-from streamfx.filters.registry import parse_changes
+from streamfx.filters.registry import lacking, parse_changes
 from streamfx.filters.worker import InlineFilter, WorkerFilter
 from streamfx.media.base import (
     LIVE_SINKS,
@@ -436,6 +436,9 @@ def _check_filter(choice: FilterChoice | None) -> None:
     if choice is None:
         return
     info = choice.type.info
+    hint = lacking(choice.type)
+    if hint:
+        raise UsageError(f"filter {choice.type.name!r} cannot run here: {hint}")
     if (info.takes, info.gives) != ("video", "video"):
         raise UsageError(
             f"filter {choice.type.name!r} takes {info.takes} and gives {info.gives}; "

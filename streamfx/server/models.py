@@ -114,10 +114,12 @@ class Sessions(BaseModel):
 
 
 class FilterDescription(BaseModel):
-    """A filter with the JSON schema of its parameters."""
+    """A filter with the JSON schema of its parameters. ``lacking``: what is to be installed before it can run; empty if
+    nothing is."""
 
     name: str
     summary: str
+    lacking: str = ""
     schema_: dict[str, Any] = Field(alias="schema")
 
 

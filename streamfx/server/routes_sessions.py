@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from streamfx.core.errors import FilterError, SinkError, StreamFXError, UsageError
-from streamfx.filters.registry import listing
+from streamfx.filters.registry import lacking, listing
 from streamfx.pipeline.settings import FilterChoice
 from streamfx.server.http import TheManager, TheSession, describe, host_of
 from streamfx.server.live_session import ConflictError, FullError, LiveSession
@@ -45,7 +45,12 @@ async def filters() -> Filters:
     return Filters.model_validate(
         {
             "filters": [
-                {"name": kind.name, "summary": kind.info.summary, "schema": kind.params_type.model_json_schema()}
+                {
+                    "name": kind.name,
+                    "summary": kind.info.summary,
+                    "lacking": lacking(kind),
+                    "schema": kind.params_type.model_json_schema(),
+                }
                 for kind in usable
             ]
         }

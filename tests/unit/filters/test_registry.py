@@ -7,7 +7,7 @@ import pytest
 from streamfx.core.errors import FilterError, UsageError
 from streamfx.filters import registry
 from streamfx.filters.base import Block, Filter, FilterInfo, Params, at_setup
-from streamfx.filters.registry import listing, load, parse_changes, parse_params, setup_fields, target_of
+from streamfx.filters.registry import lacking, listing, load, parse_changes, parse_params, setup_fields, target_of
 from tests.unit.filters.sample_filters import TrickParams, Tricky
 
 HERE = "tests.unit.filters.sample_filters"
@@ -103,6 +103,19 @@ def test_parameters_type_is_read_from_the_class() -> None:
     assert Tricky.params_type is TrickParams
     assert Child.params_type is TrickParams
     assert Filter.params_type is Params
+
+
+class Demanding(Filter[Params]):
+    name = "demanding"
+    info = FilterInfo(needs=("numpy", "no_such_package"), install="pip install 'some[extra]'")
+
+    def process(self, block: Block, params: Params) -> Block:
+        return block
+
+
+def test_what_is_lacking_is_said_with_the_command_that_adds_it() -> None:
+    assert lacking(Tricky) == ""
+    assert lacking(Demanding) == "it needs no_such_package; install with: pip install 'some[extra]'"
 
 
 class Fixed(Params):

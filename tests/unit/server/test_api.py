@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from streamfx.server.app import create_app
 from streamfx.server.manager import Manager
 from streamfx.server.problems import ProblemError
 from streamfx.server.settings import ServeConfig
+from streamfx_plugins.sd import Sd
 from tests.unit.webrtc.clients import CameraTrack, answered, client, grey
 
 SDP = {"Content-Type": "application/sdp"}
@@ -305,7 +307,7 @@ async def test_metrics() -> None:
         assert buckets[-1] == float(lines['streamfx_latency_seconds_count{session="test"}']) > 20
 
 
-async def test_files_and_networks_are_for_whoever_runs_the_server() -> None:
+async def test_files_and_networks_are_for_whoever_runs_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"name": "sd", "params": {"model": "somewhere/else", "prompt": "a cat"}, "threads": 3}
     async with server(sessions={"live": {"filter": own}, "other": {}}) as (http, manager):
         params = (await http.get("/sessions/live/params")).json()
@@ -324,6 +326,15 @@ async def test_files_and_networks_are_for_whoever_runs_the_server() -> None:
         choice = manager.sessions["other"]._choice
         assert choice is not None
         assert (choice.params.model, choice.params.prompt, choice.threads) == ("somewhere/else", "a dog", 3)
+        demanding = {"name": "sd", "params": {"prompt": "a cat"}}
+        monkeypatch.setattr(Sd, "info", replace(Sd.info, needs=("no_such_package",)))
+        (listed,) = [f for f in (await http.get("/filters")).json()["filters"] if f["name"] == "sd"]
+        assert "pip install 'streamfx[models]'" in listed["lacking"]
+        source = {"id": "live-one", "source": "testpattern://?size=160x96&fps=30"}
+        assert (await http.post("/sessions", json=source)).status_code == 201
+        await eventually(lambda: manager.sessions["live-one"].state == "running")
+        refused = "cannot run here: it needs no_such_package"
+        assert refused in detail(await http.put("/sessions/live-one/filter", json=demanding), 422)
         (schema,) = [f["schema"] for f in (await http.get("/filters")).json()["filters"] if f["name"] == "sd"]
         assert schema["properties"]["model"]["setup"]
 

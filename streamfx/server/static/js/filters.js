@@ -50,7 +50,9 @@ export class FilterList {
     const name = Object.assign(document.createElement("b"), { textContent: filter.label ?? filter.name });
     const summary = Object.assign(document.createElement("small"), { textContent: filter.summary });
     button.append(name, summary);
-    button.title = filter.summary;
+    button.title = filter.lacking ? `Not yet: ${filter.lacking}` : filter.summary;
+    button.disabled = Boolean(filter.lacking);
+    if (filter.lacking) summary.textContent = button.title;
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => this.#choose(filter.name));
     return button;
