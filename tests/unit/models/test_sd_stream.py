@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
+from streamfx.core.errors import UsageError
 from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.labels import Labels
-from streamfx.models.sd.control import Canny
+from streamfx.models.sd.control import Canny, Depth
 from streamfx.models.sd.load import TextEncoder
 from streamfx.models.sd.network import StableDiffusion, TextEmbedding
 from streamfx.models.sd.stream import Look, SdStream, quicker
@@ -213,3 +217,41 @@ def test_cheaper_ways() -> None:
     assert (quicker(look, 1).steps, quicker(look, 2).steps) == (2, 1)
     assert quicker(look, 1).guidance == Guidance("self", 3.0)
     assert quicker(replace(look, guidance=Guidance("none")), 2).guidance.mode == "none"
+
+
+def depth_folder(folder: Path) -> str:
+    """A depth network of random weights, as the hub has them."""
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+    )
+    sizes = {"neck_hidden_sizes": [8] * 4, "fusion_hidden_size": 8, "head_hidden_size": 8, "reassemble_hidden_size": 16}
+    DepthAnythingForDepthEstimation(DepthAnythingConfig(backbone_config=backbone, **sizes)).save_pretrained(folder)
+    how = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.2], "ensure_multiple_of": 14}
+    (folder / "preprocessor_config.json").write_text(json.dumps(how))
+    return str(folder)
+
+
+def test_depths_steer(tmp_path: Path) -> None:
+    depth = Depth(depth_folder(tmp_path), "cpu", torch.float32, offline=True)
+    seen = depth(torch.stack([picture(1, (64, 96)), picture(2, (64, 96))]))
+    assert tuple(seen.shape) == (2, 3, 64, 96)
+    assert 0 <= float(seen.min()) < float(seen.max()) <= 1
+    assert torch.equal(seen[:, 0], seen[:, 2])
+    depth.reset()
+    depth(picture(1, (64, 96))[None])
+    # The range follows slowly, so that a single picture does not make the others flicker.
+    low, high = (float(x) for x in depth._range)  # type: ignore[union-attr]
+    depth(torch.ones(1, 3, 64, 96))
+    assert depth._range is not None
+    assert float(depth._range[1] - depth._range[0]) > 0.5 * (high - low)
+    with pytest.raises(UsageError, match="the depth network cannot be loaded"):
+        Depth("nobody/no-depths", "cpu", torch.float32, offline=True)
+    model = StableDiffusion(unet(), tiny_vae(), "cpu", torch.float32, controlnet())
+    assert step(SdStream(model, Words(), depth), picture(0), 0.0, LOOK) is not None
