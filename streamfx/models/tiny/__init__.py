@@ -1,0 +1,1 @@
+"""The embedded restyler: a small streaming diffusion model that comes with the package."""
