@@ -20,10 +20,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, past: Past, rope: Rope3D) 
     bias = None
     if past.log_counts is not None:
         bias = functional.pad(past.log_counts.flatten(), (0, frames * int(key.shape[1]))).to(query.dtype)[None]
-    mixed = functional.scaled_dot_product_attention(
-        _heads(rope.time(query, here)), _heads(keys), _heads(values), attn_mask=bias
-    )
-    return mixed.transpose(0, 1).reshape(query.shape)
+    # With a batch of one: without, the fused kernels are not taken.
+    query, keys, values = (_heads(x)[None] for x in (rope.time(query, here), keys, values))
+    mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
+    return mixed[0].transpose(0, 1).reshape(value.shape)
 
 
 def _heads(x: Tensor) -> Tensor:
