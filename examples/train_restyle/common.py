@@ -84,7 +84,7 @@ class Run:
             for name, value in self._model.state_dict().items():
                 if value.dtype.is_floating_point:
                     self.averaged[name].lerp_(value, 1 - keep)
-        for name, figure in {"loss": float(loss), "norm": norm, **figures}.items():
+        for name, figure in {"loss": float(loss.detach()), "norm": norm, **figures}.items():
             self._sums.setdefault(name, []).append(figure)
 
     def note(self, **figures: float) -> None:

@@ -7,8 +7,9 @@ row has a past of its own, of frames at its own noise level (StreamDiffusionV2, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamfx.diffusion.attention import attend
-from streamfx.diffusion.kv_cache import LayerCache
+from streamfx.diffusion.kv_cache import LayerCache, Past
 from streamfx.diffusion.rope import Rope3D
 
 PATCH = 2
@@ -75,16 +76,27 @@ class _Attention:
 
 
 class Cached(_Attention):
-    """A frame at a time: to the past of its row in ``cache``, and to itself; it joins the past."""
+    """A frame at a time: to the past of its row in ``cache``, and to itself; it joins the past. ``weight``: how much
+    the past counts, 1 as in training; 0 not at all."""
 
-    def __init__(self, cache: LayerCache, rows: Sequence[int], rope: Rope3D) -> None:
-        self._cache, self._rows, self._rope = cache, rows, rope
+    def __init__(self, cache: LayerCache, rows: Sequence[int], rope: Rope3D, weight: float = 1.0) -> None:
+        self._cache, self._rows, self._rope, self._weight = cache, rows, rope, weight
+
+    def _past(self, row: int) -> Past:
+        past = self._cache.past(row)
+        if self._weight == 1 or past.here == 0:
+            return past
+        if self._weight == 0:
+            return Past(past.keys[:0], past.values[:0], past.positions[:0], past.here)
+        counts = past.log_counts
+        counts = torch.zeros(past.keys.shape[:2], device=past.keys.device) if counts is None else counts
+        return replace(past, log_counts=counts + math.log(self._weight))
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = self._rope.space(query), self._rope.space(key)
         out = []
         for row, q, k, v in zip(self._rows, query, key, value, strict=True):
-            out.append(attend(q, k, v, self._cache.past(row), self._rope))
+            out.append(attend(q, k, v, self._past(row), self._rope))
             for frame_key, frame_value in zip(k, v, strict=True):
                 self._cache.append(frame_key, frame_value, row)
         return torch.stack(out)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.kv_cache import CacheSize, LayerCache
 from streamfx.diffusion.rope import Rope3D
 from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, AutoencoderSize
 from streamfx.models.tiny.dit import Cached, TinyDiT, TinySize, Whole
+from streamfx.models.tiny.stream import TinyLook, TinyStream, working_size
 
 SIZE = TinySize(dim=32, heads=2, layers=2, channels=4, named=5)
 GRID = (2, 3)
@@ -95,3 +99,102 @@ def test_untrained_it_gives_the_source() -> None:
     see = [Whole(2, GRID[0] * GRID[1], Rope3D(SIZE.head_dim, GRID, 4), 1, 3)] * SIZE.layers
     style, source = model.style(named=torch.tensor([0])), latents(1, 2, 2)
     assert torch.equal(model(latents(1, 2), torch.tensor([0.9]), source, style, torch.ones(1), see), source)
+
+
+@torch.no_grad()
+def test_the_past_counts_as_much_as_it_is_to() -> None:
+    model, tokens = dit(), GRID[0] * GRID[1]
+    rope = Rope3D(SIZE.head_dim, GRID, 5)
+    style, one = model.style(named=torch.tensor([0])), torch.ones(1)
+
+    def second(weight: float, first: int = 1) -> Tensor:
+        """The second of two frames."""
+        caches = [LayerCache(CacheSize(1, 1, 3, tokens, SIZE.heads, SIZE.head_dim)) for _ in range(SIZE.layers)]
+        out = torch.zeros(())
+        for seed in (first, 7):
+            x, source = latents(1, 1, seed), latents(1, 1, seed + 20)
+            out = model(x, 0.5 * one, source, style, one, [Cached(cache, (0,), rope, weight) for cache in caches])
+        return out
+
+    assert torch.allclose(second(0.0), second(0.0, first=3), atol=1e-6), "nothing of it"
+    half, whole = second(0.5), second(1.0)
+    assert not torch.allclose(half, whole, atol=1e-4)
+    assert torch.allclose(second(0.9999), whole, atol=1e-3)
+    assert float((half - whole).abs().mean()) < float((second(0.0) - whole).abs().mean())
+
+
+def stream(side: int = 64) -> TinyStream:
+    torch.manual_seed(3)
+    return TinyStream(Autoencoder(AutoencoderSize(4, (8, 12, 16))).eval(), dit(), side)
+
+
+def look(named: int = 0, **more: object) -> TinyLook:
+    with torch.no_grad():
+        return TinyLook(dit().style(named=torch.tensor([named]))[0], **more)  # type: ignore[arg-type]
+
+
+def picture(n: int, size: tuple[int, int] = (64, 96)) -> Tensor:
+    """Smooth, so that two of one ten are of one scene."""
+    small = torch.rand(1, 3, 4, 6, generator=torch.Generator().manual_seed(n // 10)) * 2 - 1
+    grown = torch.nn.functional.interpolate(small, size, mode="bilinear")[0]
+    return (grown + 0.02 * torch.randn(3, *size, generator=torch.Generator().manual_seed(n))).clamp(-1, 1)
+
+
+def play(subject: TinyStream, numbers: range, given: TinyLook) -> list[tuple[Tensor, float] | None]:
+    return [subject.step(picture(n), float(n), given) for n in numbers]
+
+
+@pytest.mark.parametrize("mode", ["none", "self", "onetime", "full"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_stream_says_whose_pictures_it_gives(steps: int, mode: str) -> None:
+    given = look(steps=steps, guidance=Guidance(mode, 1.5))  # type: ignore[arg-type]
+    out = play(stream(), range(7), given)
+    assert [None if one is None else one[1] for one in out] == [None] * (steps - 1) + [
+        float(n) for n in range(8 - steps)
+    ]
+    last = out[-1]
+    assert last is not None
+    assert tuple(last[0].shape) == (3, 64, 96)
+    assert bool(torch.isfinite(last[0]).all())
+
+
+def test_the_same_again_and_what_differs() -> None:
+    def end(given: TinyLook, side: int = 64) -> Tensor:
+        last = play(stream(side), range(5), given)[-1]
+        assert last is not None
+        return last[0]
+
+    base = end(look())
+    assert torch.equal(end(look()), base)
+    others = [look(2), look(seed=4), look(strength=0.5), look(temporal=0.0), look(steps=2)]
+    assert all(not torch.allclose(end(other), base, atol=1e-4) for other in others)
+    assert not torch.allclose(end(look(), side=32), base, atol=1e-4), "drawn from a smaller latent"
+
+
+def test_what_is_changed_live() -> None:
+    subject = stream()
+    play(subject, range(3), look())
+    assert [one is None for one in play(subject, range(3, 6), look(steps=2))] == [True, False, False]
+    assert [one[1] for one in play(subject, range(6, 8), look(3)) if one] == [6.0, 7.0]
+    assert subject.step(picture(8, (48, 80)), 8.0, look()) is not None, "another size"
+
+
+def test_a_cut_begins_anew_and_what_stands_still_is_skipped() -> None:
+    given = look(threshold=0.98)
+    subject, fresh = stream(), stream()
+    play(subject, range(5), given)
+    after, expected = subject.step(picture(15), 15.0, given), fresh.step(picture(15), 15.0, given)
+    assert after is not None
+    assert expected is not None
+    assert torch.equal(after[0], expected[0])
+    still = [subject.step(picture(15), 16.0 + n, replace(given, threshold=0.9)) for n in range(8)]
+    assert [one[1] for one in still if one] == [16.0 + n for n in range(8)]
+    assert len({float(one[0].sum()) for one in still if one}) < 8, "some are the picture before"
+
+
+def test_the_size_it_works_at() -> None:
+    assert working_size((256, 256), 256) == (256, 256)
+    assert working_size((1280, 720), 256) == (336, 192)
+    assert working_size((720, 1280), 256) == (192, 336)
+    assert working_size((64, 48), 256) == (64, 48), "never larger than the picture"
+    assert working_size((4000, 8), 256)[1] == 16
