@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,7 +21,7 @@ def show_models() -> None:
     table.add_column("licence", ratio=1)
     for model in MODELS:
         mark = " [green]✓[/green]" if is_here(model) else ""
-        sizes = _size(model.gigabytes), _size(model.vram)
+        sizes = size_text(model.gigabytes), size_text(model.vram)
         table.add_row(f"[bold]{model.name}[/bold]{mark}", escape(model.summary), *sizes, escape(model.licence))
     console = Console()
     console.print(table)
@@ -36,9 +38,11 @@ def show_model(name: str) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     rows = {
         "from": model.page,
-        "licence": model.licence,
-        "download": f"about {_size(model.gigabytes)}",
-        "GPU memory": f"about {_size(model.vram)}" if model.vram else "",
+        "licence": model.licence + (" (given to those who agree to its terms, with HF_TOKEN)" if model.gated else ""),
+        "note": model.note,
+        "download": f"about {size_text(model.gigabytes)}",
+        "GPU memory": f"about {size_text(model.vram)}" if model.vram else "",
+        "files": ", ".join(model.files) + (" (published as pickles; read as plain tensors)" if model.pickled else ""),
         "needs": ", ".join(model.needs),
         "here": str(folder_of(model)) if is_here(model) else "no",
     }
@@ -50,6 +54,9 @@ def show_model(name: str) -> None:
 
 def pull_model(name: str) -> None:
     """Fetches one, and says what else it needs. Raises ``UsageError`` or ``StreamFXError``."""
+    # The library tells of every attempt otherwise, beside what is said in the end.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from streamfx.models.pull import pull
@@ -70,5 +77,6 @@ def pull_model(name: str) -> None:
         console.print(f"It needs besides: {', '.join(f'streamfx models pull {need}' for need in missing)}")
 
 
-def _size(gigabytes: float) -> str:
-    return "" if not gigabytes else f"{1000 * gigabytes:.0f} MB" if gigabytes < 1 else f"{gigabytes:.1f} GB"
+def size_text(gigabytes: float) -> str:
+    """Nothing is empty."""
+    return "" if not gigabytes else f"{1000 * gigabytes:.0f} MB" if gigabytes < 1 else f"{gigabytes:.3g} GB"

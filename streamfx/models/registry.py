@@ -18,6 +18,9 @@ Family = Literal["image", "video", "autoencoder", "add-on"]
 SEE_PAGE = "see its page"
 """Where a licence could not be confirmed, or is one of its own."""
 
+_STABILITY = "for commercial use its makers refer to https://stability.ai/license"
+_CODE_SINCE = "so its page says; the code it belongs to has become Apache-2.0 since, its page may follow"
+
 _COMPLETE = ".complete"
 _DIFFUSERS = ("model_index.json", "*/config.json", "*/*.json", "*/*.txt", "*/*.model")
 
@@ -27,7 +30,8 @@ class KnownModel:
     """``place``: its hub name. ``files``: patterns of what is fetched of it. ``entry``: the file in its folder that is
     loaded; empty for a folder as a whole. ``gigabytes``: to be fetched, about. ``vram``: gigabytes of GPU memory that
     it takes at work, in half precision, about. ``licence``: an SPDX name, or words. ``needs``: others it does not run
-    without."""
+    without. ``gated``: it is given only to those who agree to its terms. ``note``: what is to be known of its
+    licence or its files."""
 
     name: str
     summary: str
@@ -39,6 +43,13 @@ class KnownModel:
     licence: str
     entry: str = ""
     needs: tuple[str, ...] = ()
+    gated: bool = False
+    note: str = ""
+
+    @property
+    def pickled(self) -> bool:
+        """Whether its weights are published as pickles alone. They are read as plain tensors, and run nothing."""
+        return not any(pattern.endswith(".safetensors") for pattern in self.files)
 
     @property
     def page(self) -> str:
@@ -56,7 +67,7 @@ _WAN_PARTS = (*_DIFFUSERS, "text_encoder/*.safetensors", "vae/*.safetensors", "t
 MODELS: tuple[KnownModel, ...] = (
     KnownModel(
         "sd-turbo", "Stable Diffusion 2.1 distilled to a single step, 512x512", "image", "stabilityai/sd-turbo",
-        _halves("unet", "text_encoder"), 2.4, 4, SEE_PAGE, needs=("taesd",),
+        _halves("unet", "text_encoder"), 2.4, 4, SEE_PAGE, needs=("taesd",), note=_STABILITY,
     ),
     KnownModel(
         "sd-1.5", "Stable Diffusion 1.5; with lcm-lora-sd-1.5 in few steps", "image",
@@ -66,6 +77,7 @@ MODELS: tuple[KnownModel, ...] = (
     KnownModel(
         "sdxl-turbo", "Stable Diffusion XL distilled to a single step", "image", "stabilityai/sdxl-turbo",
         _halves("unet", "text_encoder", "text_encoder_2"), 6.8, 9, SEE_PAGE, needs=("taesdxl",),
+        note=f"tagged sai-nc-community, which is not commercial; {_STABILITY}",
     ),
     KnownModel(
         "lcm-lora-sd-1.5", "makes sd-1.5 a latent consistency model of 2 to 4 steps", "add-on",
@@ -101,40 +113,43 @@ MODELS: tuple[KnownModel, ...] = (
     KnownModel(
         "self-forcing", "causal Wan 1.3B in 4 steps, from text", "video", "gdhe17/Self-Forcing",
         ("checkpoints/self_forcing_dmd.pt",), 5.7, 16, "CC-BY-NC-SA-4.0", "checkpoints/self_forcing_dmd.pt",
-        needs=("wan-2.1-1.3b", "taew2.1"),
+        needs=("wan-2.1-1.3b", "taew2.1"), note=_CODE_SINCE,
     ),
     KnownModel(
         "causvid", "causal Wan 1.3B in few steps, the first of its kind", "video", "tianweiy/CausVid",
-        ("autoregressive_checkpoint/model.pt",), 5.7, 16, SEE_PAGE, "autoregressive_checkpoint/model.pt",
+        ("autoregressive_checkpoint/model.pt",), 5.7, 16, "CC-BY-NC-SA-4.0", "autoregressive_checkpoint/model.pt",
         needs=("wan-2.1-1.3b", "taew2.1"),
     ),
     KnownModel(
         "streamdiffusion-v2", "causal Wan 1.3B in few steps, made for video to video", "video",
-        "jerryfeng/StreamDiffusionV2", ("wan_causal_dmd_v2v/model.pt",), 5.7, 16, SEE_PAGE,
+        "jerryfeng/StreamDiffusionV2", ("wan_causal_dmd_v2v/model.pt",), 5.7, 16, "Apache-2.0",
         "wan_causal_dmd_v2v/model.pt", needs=("wan-2.1-1.3b", "taew2.1"),
     ),
     KnownModel(
         "streamdiffusion-v2-14b", "the same of 14B", "video", "jerryfeng/StreamDiffusionV2",
-        ("wan_causal_dmd_v2v_14b/*",), 29, 64, SEE_PAGE, "wan_causal_dmd_v2v_14b",
+        ("wan_causal_dmd_v2v_14b/*",), 28.6, 64, "Apache-2.0", "wan_causal_dmd_v2v_14b",
         needs=("wan-2.1-1.3b", "taew2.1"),
     ),
     KnownModel(
         "longlive", "causal Wan 1.3B for minutes and changing prompts; wants longlive-lora fused", "video",
-        "Efficient-Large-Model/LongLive-1.3B", ("models/longlive_base.pt",), 5.3, 16, SEE_PAGE,
-        "models/longlive_base.pt", needs=("wan-2.1-1.3b", "taew2.1", "longlive-lora"),
+        "Efficient-Large-Model/LongLive-1.3B", ("models/longlive_base.pt",), 5.7, 16,
+        "CC-BY-NC-SA-4.0", "models/longlive_base.pt", needs=("wan-2.1-1.3b", "taew2.1", "longlive-lora"),
+        note=_CODE_SINCE,
     ),
     KnownModel(
         "longlive-lora", "the second half of longlive", "add-on", "Efficient-Large-Model/LongLive-1.3B",
-        ("models/lora.pt",), 1.5, 0, SEE_PAGE, "models/lora.pt", needs=("longlive",),
+        ("models/lora.pt",), 1.5, 0, "CC-BY-NC-SA-4.0", "models/lora.pt", needs=("longlive",),
+        note=_CODE_SINCE,
     ),
     KnownModel(
         "krea-realtime", "causal Wan 14B in 4 steps, from text", "video", "krea/krea-realtime-video",
         ("krea-realtime-video-14b.safetensors",), 28.6, 64, SEE_PAGE, "krea-realtime-video-14b.safetensors",
-        needs=("wan-2.1-1.3b", "taew2.1"),
+        needs=("wan-2.1-1.3b", "taew2.1"), note="a copy of it on the hub, aiqwen/krea-realtime-video, says Apache-2.0",
     ),
     KnownModel(
         "taew2.1", "small autoencoder of Wan 2.1 (TAEHV, a mirror of the makers' file)", "autoencoder",
-        "OzzyGT/taew2_1", ("taew2_1.safetensors",), 0.02, 1, "MIT", "taew2_1.safetensors",
+        "OzzyGT/taew2_1", ("taew2_1.safetensors",), 0.023, 1, "MIT", "taew2_1.safetensors",
+        note="its makers publish it at https://github.com/madebyollin/taehv alone, which is no hub",
     ),
 )  # fmt: skip
 

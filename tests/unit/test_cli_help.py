@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import environment, streamfx
 
-HEAVY = ("torch", "av", "cv2", "numpy", "fastapi", "diffusers")
+HEAVY = ("torch", "av", "cv2", "numpy", "fastapi", "diffusers", "huggingface_hub")
 
 
 def loaded_after(code: str) -> set[str]:
@@ -31,6 +31,8 @@ def loaded_after(code: str) -> set[str]:
         "from streamfx.cli import main; sys.argv = ['streamfx', '--help']; main()",
         "from streamfx.cli import main; sys.argv = ['streamfx', '--version']; main()",
         "from streamfx.cli import main; sys.argv = ['streamfx', 'run', '--help']; main()",
+        "from streamfx.cli import main; sys.argv = ['streamfx', 'models', '--help']; main()",
+        "from streamfx.cli import main; sys.argv = ['streamfx', 'models']; main()",
     ],
 )
 def test_nothing_heavy_is_imported(code: str) -> None:
@@ -47,7 +49,7 @@ def test_the_pipeline_needs_no_torch() -> None:
 def test_help(flag: str) -> None:
     answer = streamfx(flag)
     assert answer.code == 0
-    for command in ("run", "filters", "doctor", "--version"):
+    for command in ("run", "filters", "models", "doctor", "--version"):
         assert command in answer.out
 
 
@@ -192,3 +194,37 @@ def test_doctor(plugins: dict[str, str]) -> None:
     assert any("aaa-broken" in line and "RuntimeError" in line for line in lines)
     assert any(line.startswith("ok tint") and "[tint]" in line for line in lines)
     assert any("torch" in line for line in lines)
+
+
+def test_models(tmp_path: Path) -> None:
+    answer = streamfx("models", env=environment(STREAMFX_MODELS=str(tmp_path)))
+    assert (answer.code, answer.err) == (0, "")
+    lines = {line.split()[0]: " ".join(line.split()) for line in answer.out.splitlines() if line.strip()}
+    assert "2.4 GB 4 GB see its page" in lines["sd-turbo"]
+    assert "10 MB 500 MB MIT" in lines["taesd"]
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
+
+
+def test_help_of_models() -> None:
+    answer = streamfx("models", "--help")
+    assert answer.code == 0
+    for command in ("show", "pull"):
+        assert command in answer.out
+
+
+def test_one_model() -> None:
+    answer = streamfx("models", "show", "sd-turbo")
+    assert (answer.code, answer.err) == (0, "")
+    lines = {line.split()[0]: " ".join(line.split()) for line in answer.out.splitlines() if line.strip()}
+    assert lines["from"] == "from https://huggingface.co/stabilityai/sd-turbo"
+    assert lines["needs"] == "needs taesd"
+
+
+@pytest.mark.parametrize("command", ["show", "pull"])
+@pytest.mark.parametrize(("name", "says"), [("sd-turob", "did you mean 'sd-turbo'"), ("?", "`streamfx models` lists")])
+def test_bad_model(command: str, name: str, says: str) -> None:
+    answer = streamfx("models", command, name)
+    assert answer.code == 2
+    assert answer.err.startswith("streamfx: ")
+    assert len(answer.err.splitlines()) == 1
+    assert says in answer.err
