@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import threading
 import time
@@ -67,7 +68,7 @@ class Run:
     def rate(self) -> float:
         """A warm-up of 500 steps, then a cosine down to a twentieth over the time there is."""
         share = min(1.0, self.seconds / self._until)
-        return self._rate * min(1.0, (self.step + 1) / 500) * (0.05 + 0.475 * (1 + np.cos(np.pi * share)))
+        return self._rate * min(1.0, (self.step + 1) / 500) * (0.05 + 0.475 * (1 + math.cos(math.pi * share)))
 
     def learn(self, loss: Tensor, **figures: float) -> None:
         """One step of the optimiser."""
