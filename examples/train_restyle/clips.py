@@ -13,13 +13,19 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from teacher import DRAWN, OF_NETWORK
+
+from streamfx.models.tiny.styles import STYLES
 
 Frames = NDArray[np.uint8]
-"""``(F, side, side, 3)`` RGB."""
+"""``(F, H, W, 3)`` RGB."""
+Size = tuple[int, int]
+"""Width and height."""
 
 HELD_OUT = 0.1
 _SPRITES = 0.4
 _NOISY = 0.7
+_FAR_SINK = 0.5
 
 
 @dataclass(frozen=True)
@@ -38,72 +44,81 @@ class Squares:
     """What ``prepare.py`` made. ``held_out``: the squares that are never trained on, or those that are."""
 
     def __init__(self, data: Path, held_out: bool = False) -> None:
-        self._sources = np.load(data / "sources.npy", mmap_mode="r")
+        self.sources = np.load(data / "sources.npy", mmap_mode="r")
         self._named = np.load(data / "named.npy", mmap_mode="r")
+        self._drawn = np.load(data / "drawn.npy", mmap_mode="r")
         self._like: Any = np.load(data / "like.npy", mmap_mode="r") if (data / "like.npy").exists() else None
         self._done = int((data / "like.done").read_text()) if self._like is not None else 0
-        self._chosen, self._vectors = np.load(data / "chosen.npy"), np.load(data / "vectors.npy")
-        border = round(len(self._sources) * (1 - HELD_OUT))
-        self.numbers = range(border, len(self._sources)) if held_out else range(border)
+        self._chosen, self.vectors = np.load(data / "chosen.npy"), np.load(data / "vectors.npy")
+        border = round(len(self.sources) * (1 - HELD_OUT))
+        self.numbers = range(border, len(self.sources)) if held_out else range(border)
 
-    def clip(self, draw: np.random.Generator, frames: int, side: int, named: float = 0.7) -> Clip:
+    def clip(self, draw: np.random.Generator, frames: int, size: Size, named: float = 0.7) -> Clip:
         """A random one. ``named``: share of clips in a named style."""
         number = int(draw.choice(self.numbers))
         like = self._like is not None and number < self._done and draw.random() > named
         if like:
             k = int(draw.integers(self._chosen.shape[1]))
-            style, vector = -1, self._vectors[self._chosen[number, k]]
-            pair = self._sources[number], self._like[number, k]
+            style, vector = -1, self.vectors[self._chosen[number, k]]
+            pair = self.sources[number], self._like[number, k]
         else:
-            style, vector = int(draw.integers(self._named.shape[1])), np.zeros(self._vectors.shape[1], np.float32)
-            pair = self._sources[number], self._named[number, style]
-        moves = _camera(draw, frames, side, pair[0].shape[0])
-        clean, target = (_seen(canvas, moves, side) for canvas in pair)
+            style, vector = int(draw.integers(len(STYLES))), np.zeros(self.vectors.shape[1], np.float32)
+            pair = self.sources[number], self._in_style(number, style)
+        moves = _camera(draw, frames, size, pair[0].shape[0])
+        clean, target = (_seen(canvas, moves, size) for canvas in pair)
         if not like and draw.random() < _SPRITES:
             other = int(draw.choice(self.numbers))
-            moves = _camera(draw, frames, side, pair[0].shape[0])
-            mask = _mask(draw, frames, side)
-            over = _seen(self._sources[other], moves, side), _seen(self._named[other, style], moves, side)
+            moves = _camera(draw, frames, size, pair[0].shape[0])
+            mask = _mask(draw, frames, size)
+            over = _seen(self.sources[other], moves, size), _seen(self._in_style(other, style), moves, size)
             clean, target = (_over(below, above, mask) for below, above in zip((clean, target), over, strict=True))
         source = _degraded(draw, clean) if draw.random() < _NOISY else clean
         return Clip(source, clean, target, style, np.asarray(vector, np.float32))
 
+    def _in_style(self, number: int, style: int) -> NDArray[np.uint8]:
+        name = STYLES[style].name
+        if name in DRAWN:
+            return np.asarray(self._drawn[number, DRAWN.index(name)])
+        return np.asarray(self._named[number, OF_NETWORK[name]])
 
-def _camera(draw: np.random.Generator, frames: int, side: int, canvas: int) -> list[NDArray[np.float32]]:
-    """A matrix from each frame to the canvas: pan, zoom and turn, sometimes none at all."""
-    zoom = draw.uniform(0.8, min(2.2, 0.95 * canvas / side))
+
+def _camera(draw: np.random.Generator, frames: int, size: Size, canvas: int) -> list[NDArray[np.float32]]:
+    """A matrix from each frame to the canvas: pan, zoom and turn, sometimes none at all. The first frame, which is the
+    sink, may be of long before."""
+    zoom = draw.uniform(0.8, min(2.2, max(1.0, 0.95 * canvas / max(size))))
     speed = draw.choice([0.0, 1.0], p=[0.25, 0.75]) * draw.uniform(0, 6)
     heading, turn, growth = draw.uniform(0, 2 * np.pi), draw.normal(0, 0.004), draw.normal(0, 0.004)
-    margin = max(0.0, (canvas - zoom * side) / 2)
-    x, y = canvas / 2 + draw.uniform(-margin, margin, size=2)
+    x, y = (canvas / 2 + draw.uniform(-1, 1) * max(0.0, (canvas - zoom * length) / 2) for length in size)
     flip = -1.0 if draw.random() < 0.5 else 1.0
     matrices = []
-    for n in range(frames):
+    earlier = draw.uniform(0, 25) if draw.random() < _FAR_SINK else 0.0
+    for frame in range(frames):
+        n = frame if frame else -earlier
         scale, angle = zoom * (1 + growth * n), turn * n if speed else 0.0
         a, b = scale * np.cos(angle), scale * np.sin(angle)
         turned = np.array([[flip * a, -b], [flip * b, a]])
         here = np.array([x + speed * n * np.cos(heading), y + speed * n * np.sin(heading)])
-        shift = here - turned @ np.array([side / 2, side / 2])
+        shift = here - turned @ np.array(size) / 2
         matrices.append(np.column_stack([turned, shift]).astype(np.float32))
     return matrices
 
 
-def _seen(canvas: NDArray[np.uint8], moves: list[NDArray[np.float32]], side: int) -> Frames:
+def _seen(canvas: NDArray[np.uint8], moves: list[NDArray[np.float32]], size: Size) -> Frames:
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     canvas = np.asarray(canvas)
     scale = float(np.hypot(*moves[0][:, 0]))
     if scale > 1.3:  # enough of a low-pass that shrinking does not alias, which would flicker
         canvas = cv2.GaussianBlur(canvas, (0, 0), 0.4 * scale)
     return np.stack(
-        [cv2.warpAffine(canvas, move, (side, side), flags=how, borderMode=cv2.BORDER_REFLECT_101) for move in moves]
+        [cv2.warpAffine(canvas, move, size, flags=how, borderMode=cv2.BORDER_REFLECT_101) for move in moves]
     )
 
 
-def _mask(draw: np.random.Generator, frames: int, side: int) -> NDArray[np.float32]:
-    """An ellipse that moves: ``(F, side, side, 1)``."""
-    centre, step = draw.uniform(0.2, 0.8, 2) * side, draw.normal(0, 3, 2)
-    axes, angle = draw.uniform(0.12, 0.3, 2) * side, draw.uniform(0, 180)
-    out = np.zeros((frames, side, side), np.float32)
+def _mask(draw: np.random.Generator, frames: int, size: Size) -> NDArray[np.float32]:
+    """An ellipse that moves: ``(F, H, W, 1)``."""
+    centre, step = draw.uniform(0.2, 0.8, 2) * size, draw.normal(0, 3, 2)
+    axes, angle = draw.uniform(0.12, 0.3, 2) * min(size), draw.uniform(0, 180)
+    out = np.zeros((frames, size[1], size[0]), np.float32)
     for n in range(frames):
         at = tuple(int(v) for v in centre + n * step)
         cv2.ellipse(out[n], at, (int(axes[0]), int(axes[1])), angle, 0, 360, 1.0, -1, cv2.LINE_AA)

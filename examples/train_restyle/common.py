@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 def to_tensor(frames: Any) -> Tensor:
     """``(…, H, W, 3) uint8`` to ``(…, 3, H, W)`` in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
+    return torch.from_numpy(np.array(frames)).movedim(-1, -3).float() / 127.5 - 1
 
 
 def ahead(make: Callable[[np.random.Generator], Any], seed: int, depth: int = 4) -> Iterator[Any]:
@@ -45,8 +45,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._model, self._rate = folder, model, rate
         self._keep = keep
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4, betas=(0.9, 0.99))
+        self.optimisers = _optimisers(model, rate)
         self.averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.step = 0
         self._seconds = 0.0
@@ -70,23 +69,26 @@ class Run:
         share = min(1.0, self.seconds / self._until)
         return self._rate * min(1.0, (self.step + 1) / 500) * (0.05 + 0.475 * (1 + math.cos(math.pi * share)))
 
-    def learn(self, loss: Tensor, **figures: float) -> None:
-        """One step of the optimiser."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
-        self.optimiser.zero_grad(set_to_none=True)
+    def learn(self, loss: Tensor, **figures: Tensor) -> None:
+        """One step of the optimisers."""
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate
+            optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), 1.0))
         if np.isfinite(norm):
-            self.optimiser.step()
+            for optimiser in self.optimisers:
+                optimiser.step()
         self.step += 1
         keep = min(self._keep, (self.step + 1) / (self.step + 10))
         with torch.no_grad():
             for name, value in self._model.state_dict().items():
                 if value.dtype.is_floating_point:
                     self.averaged[name].lerp_(value, 1 - keep)
-        for name, figure in {"loss": float(loss.detach()), "norm": norm, **figures}.items():
-            self._sums.setdefault(name, []).append(figure)
+        for name, figure in {"loss": loss, **figures}.items():
+            self._sums.setdefault(name, []).append(float(figure.detach()))
+        self._sums.setdefault("norm", []).append(norm)
 
     def note(self, **figures: float) -> None:
         """Writes a line of means since the last one."""
@@ -109,8 +111,9 @@ class Run:
             return
         self._saved = time.monotonic()
         part = self._folder / "checkpoint.part"
-        state = {"model": self._model.state_dict(), "optimiser": self.optimiser.state_dict(), "averaged": self.averaged}
-        torch.save(state | {"step": self.step, "seconds": self.seconds}, part)
+        state = {"model": self._model.state_dict(), "averaged": self.averaged}
+        optimisers = [optimiser.state_dict() for optimiser in self.optimisers]
+        torch.save(state | {"optimisers": optimisers, "step": self.step, "seconds": self.seconds}, part)
         part.rename(self._folder / "checkpoint.pt")
 
     def _load(self) -> None:
@@ -119,7 +122,19 @@ class Run:
             return
         state = torch.load(file, weights_only=True)
         self._model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self.averaged = state["averaged"]
         self.step, self._seconds = state["step"], state["seconds"]
         print(f"goes on at step {self.step}, hour {self._seconds / 3600:.2f}", flush=True)
+
+
+def _optimisers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (K. Jordan, 2024) for the matrices that a transformer's tokens pass through, AdamW for all else."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    passed = [name for name, p in trained.items() if p.ndim == 2 and "blocks." in name and "modulation" not in name]
+    inner, others = [trained[name] for name in passed], [p for name, p in trained.items() if name not in passed]
+    found: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=rate, weight_decay=1e-4, betas=(0.9, 0.99))]
+    if inner:
+        found.append(torch.optim.Muon(inner, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    return found

@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from teacher import NAMED, PREDICT_SIDE, TRANSFORM_SIDE, Teacher
+from teacher import DRAWN, NAMED, PREDICT_SIDE, TRANSFORM_SIDE, Teacher, drawn
 
 SIDE = 448
 LIKE = 4
@@ -100,6 +100,7 @@ def main() -> None:
     teacher = Teacher(given.threads)
     shape = (len(found), NAMED, SIDE, SIDE, 3)
     _fill(given.data / "named.npy", shape, lambda n, style: teacher.named(found[n], style))
+    _fill(given.data / "drawn.npy", (len(found), len(DRAWN), SIDE, SIDE, 3), lambda n, k: drawn(found[n], DRAWN[k]))
     vectors = np.stack([teacher.vector(_resized(square, PREDICT_SIDE)) for square in found])
     np.save(given.data / "vectors.npy", vectors)
     chosen = draw.integers(len(found), size=(len(found), LIKE))

@@ -24,7 +24,7 @@ _SMALL = 0.3
 
 def batch(squares: Squares, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Sources and targets, ``(B, 3, SIDE, SIDE)`` each; some targets are the source itself."""
-    clips = [squares.clip(draw, 1, SIDE, named=0.8) for _ in range(BATCH)]
+    clips = [squares.clip(draw, 1, (SIDE, SIDE), named=0.8) for _ in range(BATCH)]
     sources = to_tensor(np.concatenate([clip.source for clip in clips]))
     targets = to_tensor(np.concatenate([clip.clean if draw.random() < _SAME else clip.target for clip in clips]))
     return sources, targets

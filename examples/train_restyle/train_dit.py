@@ -1,31 +1,36 @@
 """Trains the diffusion transformer in the latent space of the trained autoencoder, on short clips.
 
-    python train_dit.py DATA AUTOENCODER.pt OUT --hours 8
+    python train_dit.py DATA AUTOENCODER.pt STYLE_ENCODER.pt OUT --hours 8
 
-A clip's frames are at one noise level, with one noise, as rows of a stream batch are; each sees those before it. The
-target is a deterministic function of the source and its past, so few steps are enough without another distillation:
-what is learnt at the noisiest level is a single-step model, and the levels below correct it.
+A clip's frames are at one noise level, with one noise, as rows of a stream batch are; each sees those before it. Three
+things are compared with the teacher's clip: latents, and how they change from frame to frame; pixels; and what the
+style encoder's early layers see, whose means and deviations stand for texture.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from clips import Clip, Squares
 from common import Run, ahead, to_tensor
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from train_autoencoder import difference
 
 from streamfx.diffusion.rope import Rope3D
 from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, Features
-from streamfx.models.tiny.dit import PATCH, TinyDiT, Whole
+from streamfx.models.tiny.dit import TinyDiT, Whole
+from streamfx.models.tiny.stream import GRID, SINKS, WINDOW
+from streamfx.models.tiny.style_encoder import StyleEncoder, fitted
 
-FRAMES, SIDE, BATCH = 4, 192, 4
-SINKS, WINDOW = 1, 3
+FRAMES = 4
+SHAPES = {(192, 192): 4, (256, 144): 4, (144, 256): 4, (256, 256): 2}
+"""Width and height of clips, each with how many of them make a batch."""
 _PLAIN = 0.1
 _WEAK = 0.2
 _FIRST = 0.3
@@ -33,7 +38,7 @@ _FIRST = 0.3
 
 
 class Batch:
-    """``source``, ``target``: ``(B, F, 3, SIDE, SIDE)``; ``share``: ``(B,)`` of the style, 0 where it is left out."""
+    """``source``, ``target``: ``(B, F, 3, H, W)``; ``share``: ``(B,)`` of the style, 0 where it is left out."""
 
     def __init__(self, clips: list[Clip], draw: np.random.Generator) -> None:
         self.source = to_tensor(np.stack([clip.source for clip in clips]))
@@ -52,7 +57,8 @@ class Batch:
 
 
 def batch(squares: Squares, draw: np.random.Generator) -> Batch:
-    return Batch([squares.clip(draw, FRAMES, SIDE) for _ in range(BATCH)], draw)
+    size, count = list(SHAPES.items())[int(draw.integers(len(SHAPES)))]
+    return Batch([squares.clip(draw, FRAMES, size) for _ in range(count)], draw)
 
 
 class Student(nn.Module):
@@ -61,10 +67,14 @@ class Student(nn.Module):
     def __init__(self, autoencoder: Autoencoder, dit: TinyDiT) -> None:
         super().__init__()
         self.dit = dit
-        self._codes = [autoencoder.eval().requires_grad_(False)]  # not a part of what is trained
-        grid = SIDE // SHRINK // PATCH
-        rope = Rope3D(dit.size.head_dim, (grid, grid), FRAMES + 1)
-        self._attention = Whole(FRAMES, grid * grid, rope, SINKS, WINDOW)
+        self._codes = [autoencoder.eval().requires_grad_(False)]  # in a list, so not a part of what is trained
+
+    @lru_cache  # noqa: B019 — there is one student
+    def attention(self, height: int, width: int) -> Whole:
+        """For clips of that many pixels."""
+        grid = height // GRID, width // GRID
+        rope = Rope3D(self.dit.size.head_dim, grid, FRAMES)
+        return Whole(FRAMES, grid[0] * grid[1], rope, SINKS, WINDOW)
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Features]:
         with torch.no_grad():
@@ -85,63 +95,98 @@ class Student(nn.Module):
         base = torch.where(batch.of_source[:, None, None, None, None], source, target)
         level = sigma[:, None, None, None, None]
         x = (1 - level) * base + level * noise
-        found = self.dit(x, sigma, source, self.styles(batch), batch.share, [self._attention] * self.dit.size.layers)
+        see = [self.attention(*batch.source.shape[-2:])] * self.dit.size.layers
+        found = self.dit(x, sigma, source, self.styles(batch), batch.share, see)
         return found, target, features
+
+
+@torch.no_grad()
+def vectors(encoder: StyleEncoder, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The styles of all squares, as the converted encoder sees them: a little different from the original's."""
+    return np.concatenate([encoder(fitted(to_tensor(square))).numpy() for square in squares])
+
+
+class Eye:
+    """Compares pictures by what the style encoder sees of them on its way."""
+
+    def __init__(self, encoder: StyleEncoder) -> None:
+        self._encoder = encoder.eval().requires_grad_(False)
+
+    def difference(self, found: Tensor, target: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` each: of features where they are, and of their means and deviations."""
+        with torch.no_grad():
+            wanted = self._encoder.features(target)
+        total = torch.zeros(())
+        for seen, there in zip(self._encoder.features(found), wanted, strict=True):
+            scale = there.float().std() + 1e-3
+            total = total + 0.5 * (seen - there).abs().mean() / scale
+            for statistic in (Tensor.mean, Tensor.std):
+                total = total + (statistic(seen, (2, 3)) - statistic(there, (2, 3))).abs().mean() / scale
+        return total
 
 
 def noise_for(batch: Batch, channels: int, draw: torch.Generator | None = None) -> Tensor:
     """The same for all frames of a clip."""
-    grid = SIDE // SHRINK
-    return torch.randn(len(batch.share), 1, channels, grid, grid, generator=draw).expand(-1, FRAMES, -1, -1, -1)
+    height, width = (length // SHRINK for length in batch.source.shape[-2:])
+    return torch.randn(len(batch.share), 1, channels, height, width, generator=draw).expand(-1, FRAMES, -1, -1, -1)
 
 
 @torch.no_grad()
 def held_out(student: Student, squares: Squares) -> dict[str, float]:
-    """A single step from the noisiest level, on clips that were never trained on: PSNR to the teacher in dB; how much a
-    still picture under a camera's noise changes from frame to frame, in parts of what the teacher's would."""
+    """A single step from the noisiest level, on clips that were never trained on: PSNR to the teacher in dB, and the
+    mean difference of the latents."""
     draw, chance = np.random.default_rng(1), torch.Generator().manual_seed(1)
     errors, latents = [], []
-    for _ in range(6):
+    for _ in range(12):
         given = batch(squares, draw)
         given.of_source[:] = True
         with torch.autocast("cpu", torch.bfloat16):
             sigma = torch.full((len(given.share),), 0.9)
             found, target, features = student(given, noise_for(given, student.dit.size.channels, chance), sigma)
-        latents.append(float((found.float() - target).abs().mean()))
-        pictures = student.decode(found.float().flatten(0, 1), features)
+            pictures = student.decode(found.flatten(0, 1), features)
+        latents.append(float((found - target).abs().mean()))
         errors.append(float((pictures - given.target.flatten(0, 1)).square().mean()))
-    return {"psnr": round(float(10 * np.log10(4 / np.mean(errors))), 2), "latent": round(float(np.mean(latents)), 4)}
+    return {"psnr": round(float(10 * np.log10(4 / np.mean(errors))), 2), "latents": round(float(np.mean(latents)), 4)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the transformer of the embedded restyler.")
     parser.add_argument("data", type=Path)
     parser.add_argument("autoencoder", type=Path)
+    parser.add_argument("style_encoder", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--hours", type=float, default=8)
     given = parser.parse_args()
     torch.manual_seed(0)
     autoencoder = Autoencoder()
     autoencoder.load_state_dict(torch.load(given.autoencoder, weights_only=True))
+    encoder = StyleEncoder()
+    encoder.load_state_dict(torch.load(given.style_encoder, weights_only=True))
+    eye = Eye(encoder)
     dit = TinyDiT()
     student = Student(autoencoder, dit)
-    run = Run(given.out, dit, rate=6e-4, hours=given.hours)
+    run = Run(given.out, dit, rate=1e-3, hours=given.hours)
     train, test = Squares(given.data), Squares(given.data, held_out=True)
+    train.vectors = test.vectors = vectors(encoder, train.sources)
     for step in ahead(lambda draw: batch(train, draw), seed=run.step):
         if run.over:
             break
         with torch.autocast("cpu", torch.bfloat16):
             found, target, features = student(step, noise_for(step, dit.size.channels), step.sigma)
         latent = functional.smooth_l1_loss(found.float(), target, beta=0.3)
+        motion = functional.smooth_l1_loss(found.float().diff(dim=1), target.diff(dim=1), beta=0.3)
         # One frame of each clip is looked at as a picture.
         frame = int(np.random.randint(FRAMES))
         which = torch.arange(len(step.share)) * FRAMES + frame
         with torch.autocast("cpu", torch.bfloat16):
             seen = student.decode(found[:, frame], Features(features.half[which], features.quarter[which]))
+            half = slice(0, None, 2)
+            eyes = eye.difference(seen[half], step.target[half, frame])
         picture = difference(seen.float(), step.target[:, frame])
-        run.learn(latent + 0.5 * picture, latent=float(latent), picture=float(picture))
+        loss = latent + motion + 0.5 * picture + 0.1 * eyes.float()
+        run.learn(loss, latent=latent, motion=motion, picture=picture, eyes=eyes)
         run.save()
-        if run.step % 500 == 0:
+        if run.step % 500 == 0 or run.step == 20:
             kept = {name: value.clone() for name, value in dit.state_dict().items()}
             dit.load_state_dict(run.averaged)
             run.note(**held_out(student, test))

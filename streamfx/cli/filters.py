@@ -70,6 +70,8 @@ def _resolved(item: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
 def _allowed(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(str(value) for value in schema["enum"])
+    if "examples" in schema:
+        return "text, as: " + ", ".join(str(value) for value in schema["examples"])
     if "const" in schema:
         return str(schema["const"])
     if "anyOf" in schema:

@@ -36,7 +36,7 @@ class TinySize:
     heads: int = 4
     layers: int = 6
     channels: int = 16
-    named: int = 26
+    named: int = 25
 
     @property
     def head_dim(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -20,9 +21,12 @@ from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, Features
 from streamfx.models.tiny.dit import PATCH, Cached, TinyDiT
 
 MOST_STEPS = 2
-SINKS, WINDOW = 1, 3
+SINKS, WINDOW = 1, 2
 GRID = SHRINK * PATCH
 """Pixels a token stands for, per side."""
+
+_NEVER = 0.9999
+"""Likeness above which frames are as good as the same."""
 
 _STEPS = {1: (900.0,), 2: (900.0, 500.0)}
 
@@ -33,7 +37,9 @@ class TinyLook:
 
     ``style``: of ``TinyDiT.style``, ``(dim,)``. ``strength``: 0 (the source) … 1 (the style). ``temporal``: how much
     the past counts, 0 … 1. ``steps``: 1 or 2. ``seed``: of the noise. ``threshold``: cosine similarity above which
-    frames may be skipped; 1 skips none.
+    frames may be skipped; 1 skips none. ``side``: the transformer works on a picture of about the area of a square of
+    this side, if that is less than what it is given. ``every``: the transformer sees each ``every``-th picture; those
+    between are changed as the one before was. With a single step only.
     """
 
     style: Tensor
@@ -43,20 +49,42 @@ class TinyLook:
     guidance: Guidance = field(default_factory=Guidance)
     seed: int = 0
     threshold: float = 1.0
+    side: int = 256
+    every: int = 1
+
+    def draws_like(self, other: TinyLook) -> bool:
+        """Whether pictures of both may stand in one past."""
+        return (
+            self.strength == other.strength and self.guidance == other.guidance and torch.equal(self.style, other.style)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TinyMemory:
+    """``sinks``: frames kept for good, ``window``: of the last ones; ``policy``: over the sinks, one a layer."""
+
+    sinks: int = SINKS
+    window: int = WINDOW
+    policy: Callable[[], Sink] = Sink
 
 
 class _Denoiser:
     """``stream_batch.Model`` of the transformer. A row at step s is of the frame whose source came s calls ago."""
 
-    def __init__(self, dit: TinyDiT, grid: tuple[int, int]) -> None:
+    def __init__(self, dit: TinyDiT, grid: tuple[int, int], memory: TinyMemory) -> None:
         self._dit = dit
         weight = dit.close.weight
         rows = 2 * MOST_STEPS  # the second half without a style
-        size = CacheSize(rows, SINKS, WINDOW, grid[0] * grid[1], dit.size.heads, dit.size.head_dim)
-        self._caches = [LayerCache(size, Sink(), weight.dtype, weight.device) for _ in range(dit.size.layers)]
+        tokens = grid[0] * grid[1]
+        size = CacheSize(rows, memory.sinks, memory.window, tokens, dit.size.heads, dit.size.head_dim)
+        self._caches = [LayerCache(size, memory.policy(), weight.dtype, weight.device) for _ in range(dit.size.layers)]
         self._rope = Rope3D(dit.size.head_dim, grid, size.slots + 1, device=weight.device)
         self._sources: deque[Tensor] = deque(maxlen=MOST_STEPS)
         self.look: TinyLook | None = None
+
+    def source(self, ago: int) -> Tensor:
+        """The latent that was seen ``ago`` calls before the last."""
+        return self._sources[ago]
 
     def see(self, source: Tensor) -> None:
         """The latent of the newest frame, ``(1, C, H, W)``; once before each call."""
@@ -64,6 +92,10 @@ class _Denoiser:
 
     def reset(self) -> None:
         self._sources.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """The past is of another scene or in another style; the pictures under way are not."""
         for cache in self._caches:
             cache.reset()
 
@@ -86,22 +118,24 @@ class _Denoiser:
 class TinyStream:
     """Restyles pictures one after the other; results come out ``steps - 1`` pictures later.
 
-    ``side``: the transformer works on a picture of about the area of a square of this side. The decoder draws at the
-    size of what it is given.
+    The decoder draws at the size of what it is given. Cuts are noticed, and begin a new past.
     """
 
-    def __init__(self, autoencoder: Autoencoder, dit: TinyDiT, side: int = 256) -> None:
-        self._codes, self._dit, self._side = autoencoder, dit, side
+    def __init__(self, autoencoder: Autoencoder, dit: TinyDiT, memory: TinyMemory | None = None) -> None:
+        self._codes, self._dit, self._memory = autoencoder, dit, memory or TinyMemory()
         weight = dit.close.weight
         self._device, self._dtype = weight.device, weight.dtype
         self._model: _Denoiser | None = None
         self._batch: StreamBatch | None = None
         self._seed = 0
-        self._similarity = SimilarityFilter()
-        self._threshold = 1.0
+        self._similarity = SimilarityFilter(_NEVER)
+        self._threshold = _NEVER
         self._labels: Labels[float] = Labels()
         self._features: deque[Features] = deque(maxlen=MOST_STEPS)
         self._shown: Tensor | None = None
+        self._look: TinyLook | None = None
+        self._change: Tensor | None = None
+        self._kept = 0
 
     def reset(self) -> None:
         """Another scene, another stream."""
@@ -111,36 +145,46 @@ class TinyStream:
         self._labels.clear()
         self._features.clear()
         self._similarity.reset()
-        self._shown = None
+        self._shown = self._change = None
 
     @torch.inference_mode()
     def step(self, picture: Tensor, label: float, look: TinyLook) -> tuple[Tensor, float] | None:
         """Takes ``(3, H, W)`` in [-1, 1], sides multiples of 8. Returns a picture of the same shape and range with the
         label of the one it was made of; None while the steps fill up."""
-        given = picture[None].to(self._device, self._dtype)
-        size = working_size((int(picture.shape[-1]), int(picture.shape[-2])), self._side)
+        # Convolutions are twice as fast with the channels last.
+        given = picture[None].to(self._device, self._dtype, memory_format=torch.channels_last)
+        size = working_size((int(picture.shape[-1]), int(picture.shape[-2])), look.side)
         model, batch = self._prepared(size, look)
-        if look.threshold < 1:
-            verdict = self._similarity.judge(picture)
-            if verdict == "cut":
-                self.reset()
-                self._similarity.judge(picture)
-            elif verdict == "skip" and self._shown is not None:
-                self._labels.push(label)
-                return self._given(self._shown, batch)
+        verdict = self._similarity.judge(picture)
+        if verdict == "cut":
+            model.forget()
+            self._change = None
         self._labels.push(label)
+        if verdict == "skip" and look.threshold < 1 and self._shown is not None:
+            return self._given(self._shown, batch)
         batch.set_schedule(_schedule(look.steps))
         batch.guidance = look.guidance
         model.look = look
         features = self._codes.encoder.features(given)
         self._features.appendleft(features)
         source = self._latent(given, features, size)
-        model.see(source)
-        finished = batch.step(source)
+        finished = self._unchanged(source, look)
         if finished is None:
-            return None
+            model.see(source)
+            finished = batch.step(source)
+            if finished is None:
+                return None
+            self._change = finished - model.source(batch.lag)
         self._shown = self._codes.decode(finished, self._features[batch.lag])[0]
         return self._given(self._shown, batch)
+
+    def _unchanged(self, source: Tensor, look: TinyLook) -> Tensor | None:
+        """The latent of a picture between those that the transformer sees."""
+        if look.steps > 1 or self._change is None or self._kept + 1 >= look.every:
+            self._kept = 0
+            return None
+        self._kept += 1
+        return source + self._change
 
     def _given(self, picture: Tensor, batch: StreamBatch) -> tuple[Tensor, float] | None:
         label = self._labels.pop(batch.lag)
@@ -154,17 +198,22 @@ class TinyStream:
         return (self._codes.encoder.latents(features) - self._codes.mean) / self._codes.deviation
 
     def _prepared(self, size: tuple[int, int], look: TinyLook) -> tuple[_Denoiser, StreamBatch]:
-        if look.threshold != self._threshold:
-            self._threshold = look.threshold
-            self._similarity = SimilarityFilter(min(look.threshold, 0.9999))
+        threshold = min(look.threshold, _NEVER)
+        if threshold != self._threshold:
+            self._threshold = threshold
+            self._similarity = SimilarityFilter(threshold)
         shape = (1, self._dit.size.channels, size[1] // SHRINK, size[0] // SHRINK)
         if self._model is None or self._batch is None or self._batch.shape != shape:
-            self._model = _Denoiser(self._dit, (size[1] // GRID, size[0] // GRID))
+            self._model = _Denoiser(self._dit, (size[1] // GRID, size[0] // GRID), self._memory)
             self._batch = self._made(self._model, shape, look)
             self.reset()
         elif look.seed != self._seed:
             self._batch = self._made(self._model, shape, look)
             self.reset()
+        elif self._look is not None and not look.draws_like(self._look):
+            self._model.forget()
+            self._shown = self._change = None
+        self._look = look
         return self._model, self._batch
 
     def _made(self, model: _Denoiser, shape: tuple[int, ...], look: TinyLook) -> StreamBatch:

@@ -123,14 +123,14 @@ def test_the_past_counts_as_much_as_it_is_to() -> None:
     assert float((half - whole).abs().mean()) < float((second(0.0) - whole).abs().mean())
 
 
-def stream(side: int = 64) -> TinyStream:
+def stream() -> TinyStream:
     torch.manual_seed(3)
-    return TinyStream(Autoencoder(AutoencoderSize(4, (8, 12, 16))).eval(), dit(), side)
+    return TinyStream(Autoencoder(AutoencoderSize(4, (8, 12, 16))).eval(), dit())
 
 
 def look(named: int = 0, **more: object) -> TinyLook:
     with torch.no_grad():
-        return TinyLook(dit().style(named=torch.tensor([named]))[0], **more)  # type: ignore[arg-type]
+        return TinyLook(dit().style(named=torch.tensor([named]))[0], **({"side": 64} | more))  # type: ignore[arg-type]
 
 
 def picture(n: int, size: tuple[int, int] = (64, 96)) -> Tensor:
@@ -159,8 +159,8 @@ def test_a_stream_says_whose_pictures_it_gives(steps: int, mode: str) -> None:
 
 
 def test_the_same_again_and_what_differs() -> None:
-    def end(given: TinyLook, side: int = 64) -> Tensor:
-        last = play(stream(side), range(5), given)[-1]
+    def end(given: TinyLook) -> Tensor:
+        last = play(stream(), range(5), given)[-1]
         assert last is not None
         return last[0]
 
@@ -168,7 +168,7 @@ def test_the_same_again_and_what_differs() -> None:
     assert torch.equal(end(look()), base)
     others = [look(2), look(seed=4), look(strength=0.5), look(temporal=0.0), look(steps=2)]
     assert all(not torch.allclose(end(other), base, atol=1e-4) for other in others)
-    assert not torch.allclose(end(look(), side=32), base, atol=1e-4), "drawn from a smaller latent"
+    assert not torch.allclose(end(look(side=32)), base, atol=1e-4), "drawn from a smaller latent"
 
 
 def test_what_is_changed_live() -> None:
@@ -177,6 +177,30 @@ def test_what_is_changed_live() -> None:
     assert [one is None for one in play(subject, range(3, 6), look(steps=2))] == [True, False, False]
     assert [one[1] for one in play(subject, range(6, 8), look(3)) if one] == [6.0, 7.0]
     assert subject.step(picture(8, (48, 80)), 8.0, look()) is not None, "another size"
+
+
+def test_a_new_style_takes_nothing_from_the_past_of_the_old_one() -> None:
+    subject, fresh = stream(), stream()
+    play(subject, range(5), look())
+    after, expected = subject.step(picture(5), 5.0, look(3)), fresh.step(picture(5), 5.0, look(3))
+    assert after is not None
+    assert expected is not None
+    assert torch.equal(after[0], expected[0])
+
+
+def test_between_those_that_the_transformer_sees() -> None:
+    given = look(every=3)
+    subject, whole = stream(), stream()
+    out, all_seen = play(subject, range(7), given), play(whole, range(7), look())
+    assert all(one is not None and one[1] == n for n, one in enumerate(out))
+    same = [torch.equal(a[0], b[0]) for a, b in zip(out, all_seen, strict=True) if a and b]
+    assert same[0]
+    assert not any(same[1:3])
+    again = play(stream(), range(4), given)[-1]
+    assert again is not None
+    assert out[3] is not None
+    assert torch.equal(again[0], out[3][0])
+    assert len(play(stream(), range(4), look(every=3, steps=2))) == 4, "with two steps each is seen"
 
 
 def test_a_cut_begins_anew_and_what_stands_still_is_skipped() -> None:

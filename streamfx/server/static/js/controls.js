@@ -175,7 +175,7 @@ function makeWidget(name, property, title, change) {
     const high = property.maximum ?? property.exclusiveMaximum;
     return low === undefined || high === undefined ? number(name, property, change) : slider(name, property, title, change);
   }
-  return text(name, kind, change);
+  return property.examples ? suggested(name, property, title, change) : text(name, kind, change);
 }
 
 function slider(name, property, title, change) {
@@ -262,6 +262,24 @@ function text(name, kind, change) {
   });
   const set = (value) => (input.value = value ?? "");
   return { element: input, input, set, busy: () => document.activeElement === input };
+}
+
+/** A text with values to pick from. What is typed is sent by Enter or by leaving; the server may put it into other words. */
+function suggested(name, property, title, change) {
+  const input = make("input", { type: "text", className: "wide" });
+  input.dataset.param = name;
+  input.addEventListener("change", () => change(input.value));
+  input.addEventListener("keydown", (event) => event.key === "Enter" && !event.isComposing && input.blur());
+  const picks = choice(name, { ...property, enum: property.examples }, title, (value) => {
+    input.value = value;
+    change(value);
+  });
+  delete picks.element.dataset.param; // the text is the parameter's control
+  const set = (value) => {
+    input.value = value ?? "";
+    picks.set(value);
+  };
+  return { element: make("div", { className: "suggested" }, input, picks.element), input, set, busy: () => document.activeElement === input };
 }
 
 function choice(name, property, title, change) {
