@@ -37,24 +37,25 @@ class Rope3D:
             [rows[:, None].expand(height, width, -1), columns[None].expand(height, width, -1)], dim=-1
         ).flatten(0, 1)
         time = _angles(frames, self.time_dim, theta)
-        self._space = space.cos().float().to(device), space.sin().float().to(device)
-        self._time = time.cos().float().to(device), time.sin().float().to(device)
+        self._space, self._time = (
+            torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64) for angles in (space, time)
+        )
 
     def space(self, x: Tensor) -> Tensor:
         """``(…, S, H, D)``, S the tokens of one frame in rows: rows and columns applied."""
-        cos, sin = (table[:, None].to(x.device) for table in self._space)
-        return torch.cat([x[..., : self.time_dim], rotate(x[..., self.time_dim :], cos, sin)], dim=-1)
+        turns = self._space[:, None].to(x.device)
+        return torch.cat([x[..., : self.time_dim], rotate(x[..., self.time_dim :], turns)], dim=-1)
 
     def time(self, x: Tensor, positions: Tensor) -> Tensor:
         """``(…, N, S, H, D)`` and positions ``(N,)`` below ``frames``: each frame turned to its place in the window."""
-        cos, sin = (table[positions][:, None, None].to(x.device) for table in self._time)
-        return torch.cat([rotate(x[..., : self.time_dim], cos, sin), x[..., self.time_dim :]], dim=-1)
+        turns = self._time[positions][:, None, None].to(x.device)
+        return torch.cat([rotate(x[..., : self.time_dim], turns), x[..., self.time_dim :]], dim=-1)
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns pairs ``(x[2i], x[2i + 1])`` by angles given as ``(…, D / 2)`` cosines and sines; computed in float32."""
-    even, odd = x[..., 0::2].float(), x[..., 1::2].float()
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turns pairs ``(x[2i], x[2i + 1])`` by ``(…, D / 2)`` complex numbers of length 1; computed in single precision."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 def _angles(length: int, dim: int, theta: float) -> Tensor:
