@@ -53,7 +53,7 @@ class Squares:
         border = round(len(self.sources) * (1 - HELD_OUT))
         self.numbers = range(border, len(self.sources)) if held_out else range(border)
 
-    def clip(self, draw: np.random.Generator, frames: int, size: Size, named: float = 0.7) -> Clip:
+    def clip(self, draw: np.random.Generator, frames: int, size: Size, named: float = 0.75) -> Clip:
         """A random one. ``named``: share of clips in a named style."""
         number = int(draw.choice(self.numbers))
         like = self._like is not None and number < self._done and draw.random() > named

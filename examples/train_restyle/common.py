@@ -64,10 +64,14 @@ class Run:
         return self.seconds > self._until
 
     @property
+    def share(self) -> float:
+        """Of the time there is."""
+        return min(1.0, self.seconds / self._until)
+
+    @property
     def rate(self) -> float:
         """A warm-up of 500 steps, then a cosine down to a twentieth over the time there is."""
-        share = min(1.0, self.seconds / self._until)
-        return self._rate * min(1.0, (self.step + 1) / 500) * (0.05 + 0.475 * (1 + math.cos(math.pi * share)))
+        return self._rate * min(1.0, (self.step + 1) / 500) * (0.05 + 0.475 * (1 + math.cos(math.pi * self.share)))
 
     def learn(self, loss: Tensor, **figures: Tensor) -> None:
         """One step of the optimisers."""

@@ -2,9 +2,13 @@
 
     python train_dit.py DATA AUTOENCODER.pt STYLE_ENCODER.pt OUT --hours 8
 
-A clip's frames are at one noise level, with one noise, as rows of a stream batch are; each sees those before it. Three
-things are compared with the teacher's clip: latents, and how they change from frame to frame; pixels; and what the
-style encoder's early layers see, whose means and deviations stand for texture.
+A clip's frames are at one noise level, with one noise, as rows of a stream batch are; each sees those before it. Levels
+are mostly those of the steps it will have: at the first a source is under the noise, at the second what was made of it.
+The target is a function of the source, so what is learnt at the first is a single-step model.
+
+Two things are compared with the teacher's clip: latents, and how they change from frame to frame. After a third of the
+time clips are longer and two more are: pixels, and what the style encoder sees early, whose means and deviations
+stand for texture.
 """
 
 from __future__ import annotations
@@ -28,13 +32,14 @@ from streamfx.models.tiny.dit import TinyDiT, Whole
 from streamfx.models.tiny.stream import GRID, SINKS, WINDOW
 from streamfx.models.tiny.style_encoder import StyleEncoder, fitted
 
-FRAMES = 4
-SHAPES = {(192, 192): 4, (256, 144): 4, (144, 256): 4, (256, 256): 2}
-"""Width and height of clips, each with how many of them make a batch."""
+SHAPES = {(192, 192): 16, (256, 144): 16, (144, 256): 16, (256, 256): 8}
+"""Width and height of clips, each with how many frames make a batch."""
+_EARLY = 0.33
 _PLAIN = 0.1
-_WEAK = 0.2
-_FIRST = 0.3
-"""Shares of clips: without a style, with a weak one, at the noisiest level."""
+_WEAK = 0.15
+_FIRST = 0.65
+_ANY = 0.1
+"""Shares of clips: without a style, with a weak one; at the first step, at any level."""
 
 
 class Batch:
@@ -50,15 +55,16 @@ class Batch:
         self.target = torch.lerp(clean, styled, self.share[:, None, None, None, None])
         self.named = torch.tensor([clip.style for clip in clips])
         self.vector = torch.from_numpy(np.stack([clip.vector for clip in clips]))
-        # Half of the time as the first step of a stream sees it: noise on the source, not on the target.
-        self.of_source = torch.from_numpy(draw.random(len(clips)) < 0.5)
-        first = draw.random(len(clips)) < _FIRST
-        self.sigma = torch.from_numpy(np.where(first, 1.0, draw.uniform(0.02, 1, len(clips)))).float()
+        kind = draw.random(len(clips))
+        first, anywhere = kind < _FIRST, kind > 1 - _ANY
+        self.of_source = torch.from_numpy(first | (anywhere & (draw.random(len(clips)) < 0.5)))
+        level = np.where(first, draw.uniform(0.85, 0.95, len(clips)), draw.uniform(0.35, 0.65, len(clips)))
+        self.sigma = torch.from_numpy(np.where(anywhere, draw.uniform(0.02, 1, len(clips)), level)).float()
 
 
-def batch(squares: Squares, draw: np.random.Generator) -> Batch:
+def batch(squares: Squares, draw: np.random.Generator, frames: int = 4) -> Batch:
     size, count = list(SHAPES.items())[int(draw.integers(len(SHAPES)))]
-    return Batch([squares.clip(draw, FRAMES, size) for _ in range(count)], draw)
+    return Batch([squares.clip(draw, frames, size) for _ in range(count // frames)], draw)
 
 
 class Student(nn.Module):
@@ -70,11 +76,11 @@ class Student(nn.Module):
         self._codes = [autoencoder.eval().requires_grad_(False)]  # in a list, so not a part of what is trained
 
     @lru_cache  # noqa: B019 — there is one student
-    def attention(self, height: int, width: int) -> Whole:
-        """For clips of that many pixels."""
+    def attention(self, frames: int, height: int, width: int) -> Whole:
+        """For clips of that many frames and pixels."""
         grid = height // GRID, width // GRID
-        rope = Rope3D(self.dit.size.head_dim, grid, FRAMES)
-        return Whole(FRAMES, grid[0] * grid[1], rope, SINKS, WINDOW)
+        rope = Rope3D(self.dit.size.head_dim, grid, frames)
+        return Whole(frames, grid[0] * grid[1], rope, SINKS, WINDOW)
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Features]:
         with torch.no_grad():
@@ -95,7 +101,7 @@ class Student(nn.Module):
         base = torch.where(batch.of_source[:, None, None, None, None], source, target)
         level = sigma[:, None, None, None, None]
         x = (1 - level) * base + level * noise
-        see = [self.attention(*batch.source.shape[-2:])] * self.dit.size.layers
+        see = [self.attention(len(source[0]), *batch.source.shape[-2:])] * self.dit.size.layers
         found = self.dit(x, sigma, source, self.styles(batch), batch.share, see)
         return found, target, features
 
@@ -127,8 +133,9 @@ class Eye:
 
 def noise_for(batch: Batch, channels: int, draw: torch.Generator | None = None) -> Tensor:
     """The same for all frames of a clip."""
+    clips, frames = batch.source.shape[:2]
     height, width = (length // SHRINK for length in batch.source.shape[-2:])
-    return torch.randn(len(batch.share), 1, channels, height, width, generator=draw).expand(-1, FRAMES, -1, -1, -1)
+    return torch.randn(clips, 1, channels, height, width, generator=draw).expand(-1, frames, -1, -1, -1)
 
 
 @torch.no_grad()
@@ -149,6 +156,18 @@ def held_out(student: Student, squares: Squares) -> dict[str, float]:
     return {"psnr": round(float(10 * np.log10(4 / np.mean(errors))), 2), "latents": round(float(np.mean(latents)), 4)}
 
 
+def seen_of(student: Student, eye: Eye, step: Batch, found: Tensor, features: Features) -> dict[str, Tensor]:
+    """The losses of one frame of each clip, drawn as a picture; the eye looks at half of them."""
+    frames = found.shape[1]
+    frame = int(np.random.randint(frames))
+    which = torch.arange(len(found)) * frames + frame
+    with torch.autocast("cpu", torch.bfloat16):
+        pictures = student.decode(found[:, frame], Features(features.half[which], features.quarter[which]))
+        half = slice(0, None, 2)
+        eyes = eye.difference(pictures[half], step.target[half, frame])
+    return {"picture": difference(pictures.float(), step.target[:, frame]), "eyes": eyes.float()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Trains the transformer of the embedded restyler.")
     parser.add_argument("data", type=Path)
@@ -165,28 +184,24 @@ def main() -> None:
     eye = Eye(encoder)
     dit = TinyDiT()
     student = Student(autoencoder, dit)
-    run = Run(given.out, dit, rate=1e-3, hours=given.hours)
+    run = Run(given.out, dit, rate=1.5e-3, hours=given.hours)
     train, test = Squares(given.data), Squares(given.data, held_out=True)
     train.vectors = test.vectors = vectors(encoder, train.sources)
-    for step in ahead(lambda draw: batch(train, draw), seed=run.step):
+    for step in ahead(lambda draw: batch(train, draw, 2 if run.share < _EARLY else 4), seed=run.step):
         if run.over:
             break
         with torch.autocast("cpu", torch.bfloat16):
             found, target, features = student(step, noise_for(step, dit.size.channels), step.sigma)
         latent = functional.smooth_l1_loss(found.float(), target, beta=0.3)
         motion = functional.smooth_l1_loss(found.float().diff(dim=1), target.diff(dim=1), beta=0.3)
-        # One frame of each clip is looked at as a picture.
-        frame = int(np.random.randint(FRAMES))
-        which = torch.arange(len(step.share)) * FRAMES + frame
-        with torch.autocast("cpu", torch.bfloat16):
-            seen = student.decode(found[:, frame], Features(features.half[which], features.quarter[which]))
-            half = slice(0, None, 2)
-            eyes = eye.difference(seen[half], step.target[half, frame])
-        picture = difference(seen.float(), step.target[:, frame])
-        loss = latent + motion + 0.5 * picture + 0.1 * eyes.float()
-        run.learn(loss, latent=latent, motion=motion, picture=picture, eyes=eyes)
+        figures = {"latent": latent, "motion": motion}
+        loss = latent + motion
+        if run.share > _EARLY:
+            figures |= seen_of(student, eye, step, found, features)
+            loss = loss + 0.5 * figures["picture"] + 0.1 * figures["eyes"]
+        run.learn(loss, **figures)
         run.save()
-        if run.step % 500 == 0 or run.step == 20:
+        if run.step % 500 == 0:
             kept = {name: value.clone() for name, value in dit.state_dict().items()}
             dit.load_state_dict(run.averaged)
             run.note(**held_out(student, test))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -147,6 +148,13 @@ def _short(name: str) -> str:
     return name.partition("://")[2].partition("/")[0] or name.rpartition("/")[2]
 
 
+def _chosen(session: Session) -> str:
+    """The parameters that are not as they are by default, as the filter took them."""
+    params = session.params
+    changed = params.model_dump(mode="json", exclude_defaults=True) if params else {}
+    return f" ({', '.join(f'{name} {value}' for name, value in changed.items())})" if changed else ""
+
+
 def print_summary(session: Session) -> None:
     """Where the result is, and how it went."""
     stats = session.stats()
@@ -164,9 +172,8 @@ def print_summary(session: Session) -> None:
     )
     for name, stage in stats["stages"].items():
         if name == "filter":
-            table.add_row(
-                "filter", f"{stats['filter']}: p50 {stage['p50_ms']:.1f} ms, p99 {stage['p99_ms']:.1f} ms a block"
-            )
+            times = f"p50 {stage['p50_ms']:.1f} ms, p99 {stage['p99_ms']:.1f} ms a block"
+            table.add_row("filter", escape(f"{stats['filter']}{_chosen(session)}: {times}"))
     for output in stats["outputs"]:
         text = Text(output["output"], style="bold")
         text.append(f"  {output['sent']} frames, {output['bytes'] / 1e6:.1f} MB", style="default")

@@ -92,7 +92,8 @@ def parse_params(filter_type: AnyFilter, values: dict[str, Any], base: Params | 
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "parameters"
         raise UsageError(
-            f"filter {filter_type.name!r}: {where} = {first['input']!r} is not possible: {first['msg'].lower()}"
+            f"filter {filter_type.name!r}: {where} = {first['input']!r} is not possible: "
+            f"{first['msg'].lower().removeprefix('value error, ')}"
         ) from error
 
 

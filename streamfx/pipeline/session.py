@@ -254,6 +254,7 @@ class Session:
     def stats(self) -> dict[str, Any]:
         """A snapshot in JSON values."""
         live = self._flow if isinstance(self._flow, LiveFlow) else None
+        offline = self._flow if isinstance(self._flow, OfflineFlow) else None
         return {
             "session": self.id,
             "state": self.state.value,
@@ -263,10 +264,10 @@ class Session:
             "filter": self._choice.type.name if self._choice else None,
             "params": self._params.model_dump(mode="json") if self._params else None,
             "filter_ready": self._filter.runner.ready if self._filter else None,
-            "rung": live.rung if live else None,
+            "rung": live.rung if live else "full" if offline and self._choice else None,
             "shown": live.shown.value if live and live.shown else None,
             "delay_ms": 1e3 * live.delay if live else None,
-            "position_s": self._flow.position if isinstance(self._flow, OfflineFlow) else None,
+            "position_s": offline.position if offline else None,
             **self.counts.as_dict(),
             "outputs": [{"id": entry.id, **entry.sink.stats()} for entry in self._outputs if entry.url is not None],
         }

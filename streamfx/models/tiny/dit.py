@@ -47,6 +47,8 @@ class _Block(nn.Module):
     def __init__(self, size: TinySize) -> None:
         super().__init__()
         self.size = size
+        # Strokes and contours are a local matter; a convolution learns that sooner than attention does.
+        self.local = nn.Conv2d(size.dim, size.dim, 3, padding=1, groups=size.dim)
         self.norm1 = nn.LayerNorm(size.dim, elementwise_affine=False)
         self.qkv = nn.Linear(size.dim, 3 * size.dim)
         self.norm_q, self.norm_k = nn.RMSNorm(size.head_dim), nn.RMSNorm(size.head_dim)
@@ -56,9 +58,12 @@ class _Block(nn.Module):
         self.modulation = nn.Linear(size.dim, 6 * size.dim)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
+        nn.init.zeros_(self.local.weight)
 
-    def forward(self, x: Tensor, style: Tensor, attention: _Attention) -> Tensor:
-        """``x``: ``(R, F, S, dim)``, ``style``: ``(R, dim)``."""
+    def forward(self, x: Tensor, style: Tensor, attention: _Attention, grid: tuple[int, int]) -> Tensor:
+        """``x``: ``(R, F, S, dim)``, ``style``: ``(R, dim)``, ``grid``: rows and columns of the S tokens."""
+        picture = x.reshape(-1, *grid, self.size.dim).permute(0, 3, 1, 2)
+        x = x + self.local(picture).permute(0, 2, 3, 1).reshape(x.shape)
         parts = self.modulation(functional.silu(style))[:, None, None].chunk(6, dim=-1)
         shift, scale, gate, shift2, scale2, gate2 = parts
         q, k, v = self.qkv(self.norm1(x) * (1 + scale) + shift).chunk(3, dim=-1)
@@ -159,7 +164,7 @@ class TinyDiT(nn.Module):
         tokens = self.open(torch.cat([_patched(x), _patched(source)], dim=-1))
         condition = self.time(sinusoid(sigma).type_as(x)) + share[:, None] * style + self.share(share[:, None])
         for block, see in zip(self.blocks, attention, strict=True):
-            tokens = block(tokens, condition, see)
+            tokens = block(tokens, condition, see, (height, width))
         shift, scale = self.close_modulation(functional.silu(condition))[:, None, None].chunk(2, dim=-1)
         change = self.close(self.norm(tokens) * (1 + scale) + shift)
         return source + _unpatched(change, height, width)

@@ -42,8 +42,7 @@ def style_encoder(folder: Path = WEIGHTS) -> StyleEncoder:
 
 
 def _filled(kind: type[T], path: Path) -> T:
-    with torch.device("meta"):
-        model = kind()
+    model = kind()  # not on the meta device: that imports torch's compiler, which takes most of a second
     try:
         weights = {name: value.float() for name, value in load_file(path).items()}
         model.load_state_dict(weights, assign=True)
