@@ -54,7 +54,7 @@ class Rope3D:
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turns pairs ``(x[2i], x[2i + 1])`` by ``(…, D / 2)`` complex numbers of length 1, in single precision."""
-    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], x.shape[-1] // 2, 2))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
