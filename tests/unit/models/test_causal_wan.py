@@ -144,13 +144,13 @@ def test_the_stream_batch_is_step_after_step(steps: int) -> None:
 
 
 @torch.no_grad()
-def test_a_thousand_frames_later_nothing_has_drifted() -> None:
+def test_three_hundred_frames_later_nothing_has_drifted() -> None:
     model = ours()
     streamed = stepped(model, 1)
     memory = sum(cache.keys.bytes + cache.values.bytes for cache in streamed.caches)
     latents = torch.randn(20, 1, 1, TINY.channels, HEIGHT, WIDTH)
     first: Tensor | None = None
-    for n in range(1000):
+    for n in range(300):
         out = streamed(latents[n % 20], torch.tensor([400.0]), Call((0,), 1))
         if n == 99:
             first = out
