@@ -7,6 +7,7 @@ what a student learns from it is steadier than the teacher ever is frame by fram
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,17 @@ _FAR_SINK = 0.5
 @dataclass(frozen=True)
 class Clip:
     """``source``: as a camera would give it, with noise. ``clean``, ``target``: what it was made of, and in the style.
-    ``style``: number of a named one, or -1; ``vector``: of the picture whose style it is otherwise."""
+    ``style``: number of a named one, or -1; ``vector``: of the picture whose style it is otherwise. ``back``:
+    ``(F - 1, 2, 3)``, from places of a frame to those of the one before; ``ground``: ``(F, H, W)``, where
+    that is so."""
 
     source: Frames
     clean: Frames
     target: Frames
     style: int
     vector: NDArray[np.float32]
+    back: NDArray[np.float32]
+    ground: NDArray[np.bool_]
 
 
 class Squares:
@@ -66,14 +71,16 @@ class Squares:
             pair = self.sources[number], self._in_style(number, style)
         moves = _camera(draw, frames, size, pair[0].shape[0])
         clean, target = (_seen(canvas, moves, size) for canvas in pair)
+        back, ground = _back(moves), np.ones((frames, size[1], size[0]), np.bool_)
         if not like and draw.random() < _SPRITES:
             other = int(draw.choice(self.numbers))
             moves = _camera(draw, frames, size, pair[0].shape[0])
             mask = _mask(draw, frames, size)
             over = _seen(self.sources[other], moves, size), _seen(self._in_style(other, style), moves, size)
             clean, target = (_over(below, above, mask) for below, above in zip((clean, target), over, strict=True))
+            ground = mask[..., 0] == 0
         source = _degraded(draw, clean) if draw.random() < _NOISY else clean
-        return Clip(source, clean, target, style, np.asarray(vector, np.float32))
+        return Clip(source, clean, target, style, np.asarray(vector, np.float32), back, ground)
 
     def _in_style(self, number: int, style: int) -> NDArray[np.uint8]:
         name = STYLES[style].name
@@ -101,6 +108,11 @@ def _camera(draw: np.random.Generator, frames: int, size: Size, canvas: int) -> 
         shift = here - turned @ np.array(size) / 2
         matrices.append(np.column_stack([turned, shift]).astype(np.float32))
     return matrices
+
+
+def _back(moves: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    whole = [np.vstack([move, (0, 0, 1)]) for move in moves]
+    return np.stack([(np.linalg.inv(before) @ here)[:2] for before, here in pairwise(whole)]).astype(np.float32)
 
 
 def _seen(canvas: NDArray[np.uint8], moves: list[NDArray[np.float32]], size: Size) -> Frames:

@@ -6,6 +6,7 @@ python train_autoencoder.py DATA OUT --hours 3
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +39,15 @@ def drawn(model: Autoencoder, source: Tensor, target: Tensor, small: bool) -> tu
     return model.decoder(grown, model.encoder.features(source)), latent
 
 
-def difference(found: Tensor, target: Tensor) -> Tensor:
-    """L1 over four sizes, of the pictures and of their gradients."""
+def difference(found: Tensor, target: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
+    """L1 over as many sizes as there are weights, each half of the one before, of pictures and of their gradients."""
     total = torch.zeros(())
-    for level in range(4):
-        total = total + (found - target).abs().mean()
-        for axis in (-1, -2):
-            total = total + 0.5 * (found.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
-        if level < 3:
+    for level, weight in enumerate(weights):
+        if level:
             found, target = (functional.avg_pool2d(x, 2) for x in (found, target))
+        total = total + weight * (found - target).abs().mean()
+        for axis in (-1, -2):
+            total = total + 0.5 * weight * (found.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
     return total
 
 

@@ -6,9 +6,10 @@ A clip's frames are at one noise level, with one noise, as rows of a stream batc
 are mostly those of the steps it will have: at the first a source is under the noise, at the second what was made of it.
 The target is a function of the source, so what is learnt at the first is a single-step model.
 
-Two things are compared with the teacher's clip: latents, and how they change from frame to frame. After a third of the
-time clips are longer and two more are: pixels, and what the style encoder sees early, whose means and deviations
-stand for texture.
+At first latents are compared with those of the teacher's clip, and how they change from frame to frame. That gives
+colours and contours; strokes, which nothing foretells, come out as their mean. So after a third of the time clips are
+longer, and more is compared: pixels, the coarse ones above all; what the style encoder sees early, and its statistics,
+which stand for strokes wherever they are; and a picture with the one before it, moved as the camera did.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Batch:
         share = np.where(kind < _PLAIN, 0.0, np.where(kind < _PLAIN + _WEAK, draw.uniform(0.2, 1, len(clips)), 1.0))
         self.share = torch.from_numpy(share).float()
         self.target = torch.lerp(clean, styled, self.share[:, None, None, None, None])
+        self.back = torch.from_numpy(np.stack([clip.back for clip in clips]))
+        self.ground = torch.from_numpy(np.stack([clip.ground for clip in clips]))
         self.named = torch.tensor([clip.style for clip in clips])
         self.vector = torch.from_numpy(np.stack([clip.vector for clip in clips]))
         kind = draw.random(len(clips))
@@ -123,12 +126,34 @@ class Eye:
         with torch.no_grad():
             wanted = self._encoder.features(target)
         total = torch.zeros(())
-        for seen, there in zip(self._encoder.features(found), wanted, strict=True):
-            scale = there.float().std() + 1e-3
-            total = total + 0.5 * (seen - there).abs().mean() / scale
+        for seen, there in zip(
+            map(Tensor.float, self._encoder.features(found)), map(Tensor.float, wanted), strict=True
+        ):
+            scale = there.std() + 1e-3
+            total = total + 0.3 * (seen - there).abs().mean() / scale
             for statistic in (Tensor.mean, Tensor.std):
                 total = total + (statistic(seen, (2, 3)) - statistic(there, (2, 3))).abs().mean() / scale
+            ours, theirs = gram(seen), gram(there)
+            total = total + (ours - theirs).abs().mean() / theirs.abs().mean()
         return total
+
+
+def gram(features: Tensor) -> Tensor:
+    """``(B, C, H, W)`` → ``(B, C, C)``: which of them go together (L. Gatys et al., arXiv 1508.06576)."""
+    flat = features.flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
+
+
+def unsteadiness(before: Tensor, here: Tensor, back: Tensor, ground: Tensor) -> Tensor:
+    """How far ``(B, 3, H, W)`` are from those before, moved as the camera did: ``back`` ``(B, 2, 3)``, where it is all
+    that moved: ``ground`` ``(B, H, W)``."""
+    height, width = here.shape[-2:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    places = torch.stack([columns, rows, torch.ones_like(rows)], -1).float() @ back.transpose(1, 2)[:, None]
+    grid = 2 * (places + 0.5) / torch.tensor([width, height]) - 1
+    moved = functional.grid_sample(before, grid, align_corners=False)
+    sure = (ground & (grid.abs() < 1).all(-1))[:, None]
+    return ((moved - here).abs() * sure).sum() / (3 * sure.sum() + 1)
 
 
 def noise_for(batch: Batch, channels: int, draw: torch.Generator | None = None) -> Tensor:
@@ -157,15 +182,18 @@ def held_out(student: Student, squares: Squares) -> dict[str, float]:
 
 
 def seen_of(student: Student, eye: Eye, step: Batch, found: Tensor, features: Features) -> dict[str, Tensor]:
-    """The losses of one frame of each clip, drawn as a picture; the eye looks at half of them."""
+    """The losses of two frames of each clip, one after the other, drawn as pictures."""
     frames = found.shape[1]
-    frame = int(np.random.randint(frames))
-    which = torch.arange(len(found)) * frames + frame
+    here = int(np.random.randint(1, frames))
+    which = torch.cat([torch.arange(len(found)) * frames + frame for frame in (here - 1, here)])
     with torch.autocast("cpu", torch.bfloat16):
-        pictures = student.decode(found[:, frame], Features(features.half[which], features.quarter[which]))
-        half = slice(0, None, 2)
-        eyes = eye.difference(pictures[half], step.target[half, frame])
-    return {"picture": difference(pictures.float(), step.target[:, frame]), "eyes": eyes.float()}
+        latents = torch.cat([found[:, here - 1], found[:, here]])
+        pictures = student.decode(latents, Features(features.half[which], features.quarter[which])).float()
+        before, after = pictures.chunk(2)
+        eyes = eye.difference(after, step.target[:, here])
+    picture = difference(after, step.target[:, here], (0.2, 0.3, 0.6, 1.0))
+    steady = unsteadiness(before, after, step.back[:, here - 1], step.ground[:, here - 1] & step.ground[:, here])
+    return {"picture": picture, "eyes": eyes, "steady": steady}
 
 
 def main() -> None:
@@ -196,9 +224,9 @@ def main() -> None:
         motion = functional.smooth_l1_loss(found.float().diff(dim=1), target.diff(dim=1), beta=0.3)
         figures = {"latent": latent, "motion": motion}
         loss = latent + motion
-        if run.share > _EARLY:
+        if found.shape[1] > 2:
             figures |= seen_of(student, eye, step, found, features)
-            loss = loss + 0.5 * figures["picture"] + 0.1 * figures["eyes"]
+            loss = 0.3 * latent + 0.5 * motion + 0.5 * figures["picture"] + 0.2 * figures["eyes"] + figures["steady"]
         run.learn(loss, **figures)
         run.save()
         if run.step % 500 == 0:
