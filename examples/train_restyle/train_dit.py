@@ -36,6 +36,8 @@ from streamfx.models.tiny.style_encoder import StyleEncoder, fitted
 SHAPES = {(192, 192): 16, (256, 144): 16, (144, 256): 16, (256, 256): 8}
 """Width and height of clips, each with how many frames make a batch."""
 _EARLY = 0.33
+_STROKES = (0.1, 0.3, 1.0, 1.0, 1.0)
+"""Weights of what goes together at the five depths: strokes are many pixels long."""
 _PLAIN = 0.1
 _WEAK = 0.15
 _FIRST = 0.65
@@ -122,19 +124,17 @@ class Eye:
         self._encoder = encoder.eval().requires_grad_(False)
 
     def difference(self, found: Tensor, target: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` each: of features where they are, and of their means and deviations."""
+        """``(B, 3, H, W)`` each: of features where they are, and of their statistics."""
         with torch.no_grad():
             wanted = self._encoder.features(target)
         total = torch.zeros(())
-        for seen, there in zip(
-            map(Tensor.float, self._encoder.features(found)), map(Tensor.float, wanted), strict=True
-        ):
-            scale = there.std() + 1e-3
+        ours = self._encoder.features(found)
+        for seen, there, weight in zip(map(Tensor.float, ours), map(Tensor.float, wanted), _STROKES, strict=True):
+            scale, together = there.std() + 1e-3, gram(there)
             total = total + 0.3 * (seen - there).abs().mean() / scale
             for statistic in (Tensor.mean, Tensor.std):
                 total = total + (statistic(seen, (2, 3)) - statistic(there, (2, 3))).abs().mean() / scale
-            ours, theirs = gram(seen), gram(there)
-            total = total + (ours - theirs).abs().mean() / theirs.abs().mean()
+            total = total + weight * (gram(seen) - together).abs().mean() / together.abs().mean()
         return total
 
 

@@ -25,6 +25,7 @@ STYLE_DIM = 100
 """Of the vectors that Magenta's style encoder makes of pictures."""
 
 _TIME_DIM = 64
+_REFINED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,15 @@ class TinyDiT(nn.Module):
         self.norm = nn.LayerNorm(size.dim, elementwise_affine=False)
         self.close_modulation = nn.Linear(size.dim, 2 * size.dim)
         self.close = nn.Linear(size.dim, patch)
-        nn.init.zeros_(self.close.weight)
-        nn.init.zeros_(self.close.bias)
+        # Over the borders of the tokens, which are drawn each by itself.
+        self.refine = nn.Sequential(
+            nn.Conv2d(3 * size.channels, _REFINED, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(_REFINED, size.channels, 3, padding=1),
+        )
+        for layer in (self.close, self.refine[-1]):
+            nn.init.zeros_(cast(Tensor, layer.weight))
+            nn.init.zeros_(cast(Tensor, layer.bias))
 
     def style(self, named: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         """A style: of a named one (``(R,)`` numbers), or of a picture's vector ``(R, 100)``. ``(R, dim)``; styles are
@@ -166,8 +174,9 @@ class TinyDiT(nn.Module):
         for block, see in zip(self.blocks, attention, strict=True):
             tokens = block(tokens, condition, see, (height, width))
         shift, scale = self.close_modulation(functional.silu(condition))[:, None, None].chunk(2, dim=-1)
-        change = self.close(self.norm(tokens) * (1 + scale) + shift)
-        return source + _unpatched(change, height, width)
+        change = _unpatched(self.close(self.norm(tokens) * (1 + scale) + shift), height, width)
+        seen = torch.cat([x.to(change.dtype), source.to(change.dtype), change], dim=2)
+        return source + change + cast(Tensor, self.refine(seen.flatten(0, 1))).reshape(change.shape)
 
 
 def sinusoid(sigma: Tensor) -> Tensor:
