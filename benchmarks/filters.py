@@ -1,6 +1,6 @@
 """What the filters that ship cost on one core, per frame of the bundled clip, at each quality level.
 
-python -m benchmarks.filters [--size 1280x720]
+python -m benchmarks.filters [--size 1280x720] [--filters toon,restyle]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.machine import describe
 from streamfx.core.frames import Pixels
 from streamfx.filters import Block, Context
-from streamfx.filters.registry import listing
+from streamfx.filters.registry import load, target_of
 from streamfx.media.convert import VideoConverter
 from streamfx.media.url import parse_size
 
@@ -34,18 +34,19 @@ def pictures(size: tuple[int, int]) -> list[Pixels]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", default="1280x720")
-    size = parse_size(parser.parse_args().size)
+    parser.add_argument("--filters", default="pixelate,toon,restyle", help="names, separated by commas")
+    given = parser.parse_args()
+    size = parse_size(given.size)
     cv2.setNumThreads(1)
     frames = pictures(size)
     print(describe())
     print(f"| filter at {size[0]}x{size[1]}, one core | quality level | p50 ms | p95 ms | frames a second |")
     print("|---|---:|---:|---:|---:|")
-    for row in listing():
-        if row.filter is None or row.name == "passthrough":
-            continue
-        params = row.filter.params_type()
-        for quality in range(row.filter.info.quality_levels):
-            filter_ = row.filter()
+    for name in given.filters.split(","):
+        kind = load(target_of(name))
+        params = kind.params_type()
+        for quality in range(kind.info.quality_levels):
+            filter_ = kind()
             filter_.setup(Context(size=size, fps=float(Fraction(25))), params)
             times = []
             for index, frame in enumerate(frames):
@@ -55,7 +56,7 @@ def main() -> None:
                 times.append(1e3 * (time.perf_counter() - started))
             p50 = statistics.median(times)
             p95 = float(np.quantile(times, 0.95))
-            print(f"| {row.name} | {quality} | {p50:.1f} | {p95:.1f} | {1e3 / p50:.0f} |")
+            print(f"| {name} | {quality} | {p50:.1f} | {p95:.1f} | {1e3 / p50:.0f} |")
             filter_.close()
 
 

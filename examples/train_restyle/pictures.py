@@ -52,9 +52,9 @@ def restyled(given: Sequence[Picture], style: str) -> list[Picture]:
 
 def labelled(picture: Picture, text: str) -> Picture:
     out = picture.copy()
-    for colour, width in (((0, 0, 0), 4), ((255, 255, 255), 1)):
-        place = 8, out.shape[0] - 10
-        cv2.putText(out, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.55, colour, width, cv2.LINE_AA)
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)
+    out[-22:, : width + 14] //= 4
+    cv2.putText(out, text, (7, out.shape[0] - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
     return out
 
 

@@ -15,6 +15,7 @@ which stand for strokes wherever they are; and a picture with the one before it,
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -120,8 +121,8 @@ def vectors(encoder: StyleEncoder, squares: NDArray[np.uint8]) -> NDArray[np.flo
 class Eye:
     """Compares pictures by what the style encoder sees of them on its way."""
 
-    def __init__(self, encoder: StyleEncoder) -> None:
-        self._encoder = encoder.eval().requires_grad_(False)
+    def __init__(self, encoder: StyleEncoder, strokes: Sequence[float]) -> None:
+        self._encoder, self._strokes = encoder.eval().requires_grad_(False), strokes
 
     def difference(self, found: Tensor, target: Tensor) -> Tensor:
         """``(B, 3, H, W)`` each: of features where they are, and of their statistics."""
@@ -129,7 +130,7 @@ class Eye:
             wanted = self._encoder.features(target)
         total = torch.zeros(())
         ours = self._encoder.features(found)
-        for seen, there, weight in zip(map(Tensor.float, ours), map(Tensor.float, wanted), _STROKES, strict=True):
+        for seen, there, weight in zip(map(Tensor.float, ours), map(Tensor.float, wanted), self._strokes, strict=True):
             scale, together = there.std() + 1e-3, gram(there)
             total = total + 0.3 * (seen - there).abs().mean() / scale
             for statistic in (Tensor.mean, Tensor.std):
@@ -209,7 +210,7 @@ def main() -> None:
     autoencoder.load_state_dict(torch.load(given.autoencoder, weights_only=True))
     encoder = StyleEncoder()
     encoder.load_state_dict(torch.load(given.style_encoder, weights_only=True))
-    eye = Eye(encoder)
+    eye = Eye(encoder, _STROKES)
     dit = TinyDiT()
     student = Student(autoencoder, dit)
     run = Run(given.out, dit, rate=1.5e-3, hours=given.hours)

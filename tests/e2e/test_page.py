@@ -208,6 +208,28 @@ async def test_a_file_is_sent_and_recorded(tmp_path: Path) -> None:
     assert errors == []
 
 
+async def test_styles_are_picked_or_described(camera: Path) -> None:
+    async with server("--filter", "restyle") as running, browser(camera) as context:
+        page = await context.new_page()
+        await open_page(page, running.address)
+        await go_live(page)
+        text = page.locator("input[data-param=style]")
+        await expect(text).to_have_value("ukiyo-e")
+        picks = page.get_by_role("group", name="Style", exact=True)
+        await picks.get_by_role("button", name="crimson").click()
+        await running.until("/sessions/live/params", lambda params: params["style"] == "crimson")
+        await expect(text).to_have_value("crimson")
+        await see(page, "#after", lambda picture: picture[..., 0].mean() > 1.5 * picture[..., 2].mean(), "red")
+        await text.fill("van gogh starry night")
+        await text.press("Enter")
+        await expect(text).to_have_value("starry-night")
+        await expect(picks.get_by_role("button", name="starry-night")).to_have_attribute("aria-pressed", "true")
+        await text.fill("xyzzy")
+        await text.press("Enter")
+        await expect(page.locator("#wrong-style")).to_contain_text("no style is known by 'xyzzy'")
+        await see(page, "#after", lambda picture: float(picture.std()) > 15, "a picture")
+
+
 async def test_targets_are_added_and_removed() -> None:
     async with server() as running, browser() as context:
         page = await context.new_page()

@@ -86,6 +86,22 @@ async def test_source_without_sound_gets_a_silent_track(tmp_path: Path) -> None:
         assert sum(part.shape[1] for part in sound) > 2 * 48_000
 
 
+async def test_restyled_from_file_to_file(tmp_path: Path) -> None:
+    """In a size whose sides are odd multiples of nothing, and upright; the summary says which style was taken."""
+    copy = tmp_path / "restyled.mp4"
+    pattern = "testpattern://?size=182x322&duration=1&realtime=0"
+    arguments = (pattern, str(copy), "--filter", "restyle", "--set", "style=van gogh starry night")
+    async with streamfx_run(tmp_path, *arguments) as run:
+        said, errors = await asyncio.wait_for(run.process.communicate(), 60)
+        assert run.process.returncode == 0, errors.decode()
+    assert "style starry-night" in (said or b"").decode() + errors.decode()
+    with av.open(str(copy)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(pictures) == 30
+    assert {picture.shape for picture in pictures} == {(322, 182, 3)}
+    assert min(picture.std() for picture in pictures) > 5
+
+
 async def test_third_party_filter(tmp_path: Path) -> None:
     """The example is installed as its README says, but into a folder of its own."""
     place, copy = tmp_path / "site", tmp_path / "vignette.mp4"

@@ -84,6 +84,12 @@ CASES = [
     Case("unknown parameter", ["clip.mp4", "out.mp4", "-f", TINT, "-s", "strenght=1"], 2, ("did you mean 'strength'",)),
     Case("wrong parameter", ["clip.mp4", "out.mp4", "-f", TINT, "-s", "level=lots"], 2, ("level = 'lots'", "integer")),
     Case("no equals sign", ["clip.mp4", "out.mp4", "-f", TINT, "-s", "strength"], 2, ("--set 'strength'", "key=value")),
+    Case(
+        "unknown style",
+        ["clip.mp4", "out.mp4", "--filter", "restyle", "--set", "style=xyzzy"],
+        2,
+        ("no style is known by 'xyzzy'", "ukiyo-e"),
+    ),
     Case("set without a filter", ["clip.mp4", "out.mp4", "-s", "strength=1"], 2, ("--filter",)),
     Case("no threads", ["clip.mp4", "out.mp4", "-f", TINT, "--threads", "0"], 2, ("threads", "greater")),
     # outputs
