@@ -154,8 +154,8 @@ def test_three_hundred_frames_later_nothing_has_drifted() -> None:
         out = streamed(latents[n % 20], torch.tensor([400.0]), Call((0,), 1))
         if n == 119:
             first = out
-    # The same twenty frames over and over in a window of three: after every sixty all is as it was, slot by slot, and so
-    # must the output be, bit by bit. (Frames in other slots are rounded differently by vector instructions.)
+    # The same twenty frames over and over, in a window of three: after every sixty each slot of it is as it was, and so
+    # must the output be, bit by bit. (The same frames in other slots are rounded differently by vector instructions.)
     assert first is not None
     assert torch.equal(out, first)
     assert sum(cache.keys.bytes + cache.values.bytes for cache in streamed.caches) == memory
