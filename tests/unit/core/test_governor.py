@@ -230,8 +230,8 @@ def test_never_renders_what_does_not_fit_while_a_cheaper_one_does(
 ) -> None:
     ladder = build_ladder(levels, smallest)
     governor, now = Governor(ladder), 0.0
-    for took, given, pause in steps:
-        deadline = now + given
+    for took, wanted, pause in steps:
+        deadline = now + wanted
         room = deadline - now  # as the governor sees it: a clock's last bits are lost
         before = ladder.index(governor.rung)
         fitting = [i for i in range(before, len(ladder)) if governor.fits(i, room, period)]
