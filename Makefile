@@ -29,7 +29,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=.:plugins $(BIN)/lint-imports
+	PYTHONPATH=.:kernels:plugins $(BIN)/lint-imports
 
 fast: $(VENV)/.installed-dev
 	$(BIN)/pytest

@@ -6,7 +6,7 @@ sd: image to image on one UNet, for 1, 2 and 4 steps: by diffusers' pipeline, by
 package streamdiffusion if it is there (peer_streamdiffusion.py), step after step by ours, and in the stream batch;
 then the stream batch with each way of guidance. wan: the causal transformer, 4 steps in one stream batch.
 Sizes: "tiny" for a look, "small" for a CPU, "real" for a GPU (SD 1.5 at 512x512; Wan 1.3B and 14B at 832x480, bf16).
-Needs torch and diffusers, nothing else of what streamfx needs.
+Needs torch and diffusers, nothing else of what streamfx needs; where streamfx is not installed, PYTHONPATH=.:kernels.
 """
 
 from __future__ import annotations

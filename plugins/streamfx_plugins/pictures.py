@@ -25,21 +25,18 @@ def network_size(frame: tuple[int, int], side: int, multiple: int) -> tuple[int,
 def to_tensor(frames: NDArray[np.uint8], size: tuple[int, int], device: str, dtype: torch.dtype) -> torch.Tensor:
     """``(F, H, W, 3) uint8`` to ``(F, 3, height, width)`` in [-1, 1], resized on the device."""
     import torch
-    from torch.nn import functional
 
-    pixels = torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).to(torch.float32)
-    wanted = (size[1], size[0])
-    if tuple(pixels.shape[-2:]) != wanted:
-        pixels = functional.interpolate(pixels, wanted, mode="bilinear", align_corners=False, antialias=True)
-    return (pixels / 127.5 - 1).to(dtype)
+    from streamfx_kernels.pixels import to_network
+
+    return to_network(torch.from_numpy(np.array(frames)).to(device), size, dtype)
 
 
 def to_frames(pictures: torch.Tensor) -> NDArray[np.uint8]:
     """``(F, 3, H, W)`` in [-1, 1] to ``(F, H, W, 3) uint8``."""
-    import torch
+    from streamfx_kernels import pixels
 
-    scaled = ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return np.ascontiguousarray(scaled.permute(0, 2, 3, 1).cpu().numpy())
+    height, width = pictures.shape[-2:]
+    return np.asarray(pixels.to_frames(pictures, (int(width), int(height))).cpu().numpy())
 
 
 def parse_loras(text: str) -> list[tuple[str, float]]:

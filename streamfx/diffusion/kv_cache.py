@@ -17,6 +17,8 @@ Policies say which frame goes where:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from streamfx.diffusion.kv_store import Storage, Store
+from streamfx_kernels.ring_attention import Ring, Rows
 
 _STALE = -1e6
 
@@ -221,6 +224,29 @@ class LayerCache:
         positions = self.positions[self._oldest[row]][taken]
         counts = self._policy.log_counts(row, filled)
         return Past(self.keys.read(row, taken), self.values.read(row, taken), positions, filled, counts)
+
+    @property
+    def ring(self) -> Ring:
+        """Keys and values where they lie."""
+        return Ring(self.keys.data, self.values.data, self.keys.scale, self.values.scale)
+
+    def rows(self, rows: Sequence[int], weight: float = 1.0) -> Rows:
+        """What the next frames of ``rows`` may attend to, for attention over the ring itself: ``past`` of each,
+        counting ``weight`` times as much."""
+        device = self.positions.device
+        filled = [self._filled[row] if weight else 0 for row in rows]
+        counts = [self._policy.log_counts(row, self.size.slots) for row in rows]
+        logs = None
+        if weight not in (0, 1) or any(count is not None for count in counts):
+            nothing = torch.zeros(self.size.slots, self.size.tokens, device=device)
+            logs = torch.stack([nothing if count is None else count for count in counts]) + math.log(weight or 1)
+        oldest = torch.tensor([self._oldest[row] for row in rows], device=device)
+        return Rows(
+            torch.tensor(rows, dtype=torch.int32, device=device),
+            torch.tensor(filled, dtype=torch.int32, device=device),
+            self.positions[oldest].int(),
+            logs,
+        )
 
     def append(self, key: Tensor, value: Tensor, row: int = 0) -> None:
         """Takes a frame's keys (not turned by frame) and values, ``(S, H, D)`` each."""

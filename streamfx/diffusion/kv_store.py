@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from streamfx_kernels.store_frame import store_frame
+
 Storage = Literal["same", "int8", "fp8"]
 
-_LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
 _TYPES = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
 
 
@@ -28,30 +29,29 @@ class Store:
         storage: Storage = "same",
     ) -> None:
         self.dtype = dtype
-        self._packed = _TYPES.get(storage)
-        self._data = torch.zeros(shape, dtype=self._packed or dtype, device=device)
-        self._scale = torch.zeros((*shape[:-1], 1), dtype=torch.float32, device=device) if self._packed else None
+        packed = _TYPES.get(storage)
+        self.data = torch.zeros(shape, dtype=packed or dtype, device=device)
+        self.scale = torch.zeros((*shape[:-1], 1), dtype=torch.float32, device=device) if packed else None
 
     @property
     def bytes(self) -> int:
         """Memory it takes."""
-        tensors = [self._data] if self._scale is None else [self._data, self._scale]
+        tensors = [self.data] if self.scale is None else [self.data, self.scale]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def write(self, row: int, slot: slice | int, value: Tensor) -> None:
         """Puts ``(S, H, D)`` into a slot, or ``(N, S, H, D)`` into several."""
-        if self._packed is None or self._scale is None:
-            self._data[row, slot] = value
+        if self.scale is None:
+            self.data[row, slot] = value
             return
-        largest = _LARGEST[self._packed]
-        scale = value.float().abs().amax(-1, keepdim=True).clamp_min(1e-12) / largest
-        scaled = value.float() / scale
-        self._data[row, slot] = (scaled.round() if self._packed is torch.int8 else scaled).to(self._packed)
-        self._scale[row, slot] = scale
+        data, scale = self.data[row, slot], self.scale[row, slot]
+        frames = zip(value, data, scale, strict=True) if value.ndim == data.ndim == 4 else [(value, data, scale)]
+        for each in frames:
+            store_frame(*each)
 
     def read(self, row: int, slots: slice | int) -> Tensor:
         """``(N, S, H, D)`` (or ``(S, H, D)`` of one slot), a view if it is stored as it is."""
-        data = self._data[row, slots]
-        if self._scale is None:
+        data = self.data[row, slots]
+        if self.scale is None:
             return data
-        return (data.float() * self._scale[row, slots]).to(self.dtype)
+        return (data.float() * self.scale[row, slots]).to(self.dtype)

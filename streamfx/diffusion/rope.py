@@ -41,6 +41,16 @@ class Rope3D:
             torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64) for angles in (space, time)
         )
 
+    @property
+    def turns(self) -> Tensor:
+        """``(S, P, 2)``: cosine and sine of rows and columns, for the pairs after the first ``time_dim`` dimensions."""
+        return torch.view_as_real(self._space)
+
+    @property
+    def time_turns(self) -> Tensor:
+        """``(frames, P, 2)``: cosine and sine of places in time, for the pairs of the first ``time_dim`` dimensions."""
+        return torch.view_as_real(self._time)
+
     def space(self, x: Tensor) -> Tensor:
         """``(…, S, H, D)``, S the tokens of one frame in rows: rows and columns applied."""
         turns = self._space[:, None].to(x.device)

@@ -53,6 +53,13 @@ class Schedule:
         tables = (table.to(device, dtype) for table in (self.alpha, self.sigma, self.c_skip, self.c_out))
         return Schedule(self.kind, self.timesteps.to(device), *tables)
 
+    @property
+    def coefficients(self) -> Tensor:
+        """``(T, 5)`` float32, for ``streamfx_kernels.guided_step``: alpha, sigma, c_skip, c_out, and alpha / sigma of
+        the step after (0 for the last)."""
+        ahead = torch.cat([self.alpha[1:] / self.sigma[1:], torch.zeros_like(self.alpha[:1])])
+        return torch.stack([self.alpha, self.sigma, self.c_skip, self.c_out, ahead], 1).float()
+
     def noised(self, x0: Tensor, noise: Tensor, rows: slice | Tensor) -> Tensor:
         """``x0`` and ``noise``: ``(B, …)`` → the latent at the noise level of ``rows``, one row each."""
         return wide(self.alpha[rows], x0) * x0 + wide(self.sigma[rows], x0) * noise

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
+
+from streamfx_kernels.likeness import correlation, cosine, likeness
 
 Verdict = Literal["process", "skip", "cut"]
 
@@ -42,13 +43,14 @@ class SimilarityFilter:
 
     def judge(self, frame: Tensor) -> Verdict:
         """``frame``: ``(C, H, W)`` of any range and dtype. "cut": process it, and reset what remembers the scene."""
-        small = thumbnail(frame)
-        if self._reference is None or self._reference.shape != small.shape:
-            return self._take(small, "process")
-        likeness = float(functional.cosine_similarity(small.flatten(), self._reference.flatten(), 0))
-        if correlation(small, self._reference) < self._cut_below:
+        size = (int(frame.shape[0]), *_small(frame))
+        if self._reference is None or self._reference.shape != size:
+            return self._take(thumbnail(frame), "process")
+        small, found = likeness(frame, self._reference)
+        sums = found.tolist()
+        if correlation(sums, small.numel()) < self._cut_below:
             return self._take(small, "cut")
-        chance = max(0.0, (likeness - self._threshold) / (1 - self._threshold))
+        chance = max(0.0, (cosine(sums) - self._threshold) / (1 - self._threshold))
         if self._skipped < self._most_skips and self._draw.random() < chance:
             self._skipped += 1
             return "skip"
@@ -62,15 +64,10 @@ class SimilarityFilter:
 
 def thumbnail(frame: Tensor) -> Tensor:
     """``(C, H, W)`` to ``(C, h, w)`` float32 with a shorter side of at most 32: enough to tell pictures apart."""
+    return functional.adaptive_avg_pool2d(frame[None].float(), _small(frame))[0]
+
+
+def _small(frame: Tensor) -> tuple[int, int]:
     height, width = int(frame.shape[-2]), int(frame.shape[-1])
     share = min(1.0, _SIDE / min(height, width))
-    size = max(1, round(height * share)), max(1, round(width * share))
-    return functional.adaptive_avg_pool2d(frame[None].float(), size)[0]
-
-
-def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's r of two pictures: unlike their cosine, it does not take two bright pictures for alike. 1 for two plain
-    ones, which differ in nothing but their level."""
-    left, right = (x - x.mean() for x in (a.flatten().float(), b.flatten().float()))
-    scale = float(left.norm() * right.norm())
-    return 1.0 if scale < 1e-6 * a.numel() else float(torch.dot(left, right)) / scale
+    return max(1, round(height * share)), max(1, round(width * share))

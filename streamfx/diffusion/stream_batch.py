@@ -13,8 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from streamfx.diffusion.guidance import Guidance, combine, next_residual
+from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.schedules import Schedule
+from streamfx_kernels.guided_step import Mode, guided_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,9 @@ class Model(Protocol):
         """``x``: ``(R, F, C, H, W)``, ``timesteps``: ``(R,)``, R rows with the unconditional ones first. Returns the
         prediction, ``(R, F, C, H, W)``."""
         ...
+
+
+_MODES: dict[str, Mode] = {"none": "none", "full": "full", "self": "residual", "onetime": "residual"}
 
 
 class StreamBatch:
@@ -62,9 +66,8 @@ class StreamBatch:
         self._model = model
         self._noise = noise
         self._seed = seed
-        self._given = schedule
-        self._schedule = schedule.to(noise.device, noise.dtype)
         self._indices: dict[tuple[int, ...], Tensor] = {}
+        self._take(schedule)
         self.reset()
 
     @property
@@ -102,11 +105,15 @@ class StreamBatch:
             return
         if schedule.steps > self._noise.shape[0]:
             raise ValueError(f"{schedule.steps} steps are more than the {self._noise.shape[0]} there is noise for")
-        self._given = schedule
-        self._schedule = schedule.to(self._noise.device, self._noise.dtype)
+        self._take(schedule)
         kept = sum(step < schedule.steps - 1 for step in self._done)
         self._done = self._done[:kept]
         self._clean, self._residual, self._ahead = self._clean[:kept], self._residual[:kept], self._ahead[:kept]
+
+    def _take(self, schedule: Schedule) -> None:
+        self._given = schedule
+        self._schedule = schedule.to(self._noise.device, self._noise.dtype)
+        self._coefficients = schedule.coefficients.to(self._noise.device)
 
     @torch.no_grad()
     def step(self, source: Tensor | None) -> Tensor | None:
@@ -124,17 +131,23 @@ class StreamBatch:
             residual = noise[fresh:]
         residual = torch.cat([noise[:fresh], residual])
         x = self._schedule.noised(clean, noise, rows)
-        prediction, guided_noise, residual = self._predict(x, residual, rows, steps)
-        clean = self._schedule.x0(x, prediction, rows)
+        prediction, other = self._predict(x, residual, rows, steps)
         unfinished = len(steps) - (steps[-1] == self._schedule.steps - 1)
+        self._ahead = self._drawn(rows[:unfinished] + 1)
+        guidance = self.guidance
+        clean, following = guided_step(
+            x,
+            prediction,
+            other,
+            self._ahead if guidance.residual else None,
+            self._coefficients[rows],
+            self._schedule.kind,
+            _MODES[guidance.mode],
+            guidance.scale,
+            guidance.delta,
+        )
         self._done, self._clean = steps[:unfinished], clean[:unfinished]
-        self._residual = self._noise[:0]
-        going_on = rows[:unfinished]
-        self._ahead = self._drawn(going_on + 1)
-        if self.guidance.residual:
-            self._residual = next_residual(
-                self._schedule, guided_noise[:unfinished], residual[:unfinished], self._ahead, going_on
-            )
+        self._residual = self._noise[:0] if following is None else following
         return clean[-1] if unfinished < len(steps) else None
 
     def drain(self) -> list[Tensor]:
@@ -148,8 +161,9 @@ class StreamBatch:
 
     def _predict(
         self, x: Tensor, residual: Tensor, rows: Tensor, steps: tuple[int, ...]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The guided prediction for rows ``x``; with residual guidance also the noise it means, and the residuals."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """The model's prediction for rows ``x``, and what it is guided away from: the prediction without the prompt, or
+        the residual noise."""
         guidance, frames = self.guidance, int(x.shape[1])
         extra = {"full": len(steps), "onetime": int(steps[0] == 0)}.get(guidance.mode, 0)
         timesteps = self._schedule.timesteps[rows]
@@ -158,15 +172,13 @@ class StreamBatch:
         answer = self._model(whole, times, Call(steps, frames, extra))
         negative, conditional = answer[:extra], answer[extra:]
         if guidance.mode == "none":
-            return conditional, conditional, residual
+            return conditional, None
         if guidance.mode == "full":
-            return combine(conditional, negative, guidance.scale), conditional, residual
+            return conditional, negative
         if extra:
             # From here on the newest row's residual is what the model itself says without the prompt.
             residual = torch.cat([self._schedule.noise_of(x[:1], negative, rows[:1]), residual[1:]])
-        meant = self._schedule.noise_of(x, conditional, rows)
-        guided = combine(meant, guidance.delta * residual, guidance.scale)
-        return self._schedule.prediction_of(x, guided, rows), guided, residual
+        return conditional, residual
 
     def _drawn(self, rows: Tensor) -> Tensor:
         """The noise that rows are given for their steps ``rows``."""

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamfx.diffusion.attention import attend
-from streamfx.diffusion.kv_cache import LayerCache, Past
+from streamfx.diffusion.attention import attend_rows
+from streamfx.diffusion.kv_cache import LayerCache
 from streamfx.diffusion.rope import Rope3D
+from streamfx_kernels.modulate import modulated_norm, normed_and_turned
 
 TEXT_TOKENS = 512
 """Length that prompts are padded to, with zeros, before they are embedded."""
@@ -72,6 +73,14 @@ class _Attention(nn.Module):
     def keys_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._split(self.norm_k(self.k(x))), self._split(self.v(x))
 
+    def turned(self, x: Tensor, rope: Rope3D) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of ``(R, F, S, dim)``, ``(R, F, S, H, D)`` each; the first two with rows and columns
+        applied."""
+        query, key = self._split(self.q(x)), self._split(self.k(x))
+        weights = self.norm_q.weight, self.norm_k.weight
+        query, key = normed_and_turned(query, key, *weights, rope.turns, rope.time_dim, self.size.eps)
+        return query, key, self._split(self.v(x))
+
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(*x.shape[:-1], self.size.heads, self.size.head_dim)
 
@@ -83,30 +92,31 @@ class _Attention(nn.Module):
 class _Block(nn.Module):
     def __init__(self, size: WanSize) -> None:
         super().__init__()
-        self.norm1 = _plain_norm(size)
+        self.eps = size.eps
         self.self_attn = _Attention(size)
         self.norm3 = nn.LayerNorm(size.dim, eps=size.eps)
         self.cross_attn = _Attention(size)
-        self.norm2 = _plain_norm(size)
         self.ffn = nn.Sequential(nn.Linear(size.dim, size.hidden), nn.GELU("tanh"), nn.Linear(size.hidden, size.dim))
         self.modulation = nn.Parameter(torch.randn(1, 6, size.dim) / size.dim**0.5)
 
     def forward(
-        self, x: Tensor, time: Tensor, prompt: tuple[Tensor, Tensor], pasts: Sequence[Past], rope: Rope3D
+        self,
+        x: Tensor,
+        time: Tensor,
+        prompt: tuple[Tensor, Tensor],
+        cache: LayerCache,
+        rows: Sequence[int],
+        rope: Rope3D,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 1 or F, 6, dim)``. Returns x, and this block's keys (rows and
         columns applied, not turned by frame) and values, ``(R, F, S, H, D)``."""
         shift, scale, gate, ff_shift, ff_scale, ff_gate = (self.modulation + time)[:, :, :, None].unbind(2)
-        normed = (_float(self.norm1, x) * (1 + scale) + shift).type_as(x)
-        query = rope.space(self.self_attn.queries(normed))
-        key, value = self.self_attn.keys_values(normed)
-        key = rope.space(key)
-        mixed = torch.stack(
-            [attend(q, k, v, past, rope) for q, k, v, past in zip(query, key, value, pasts, strict=True)]
-        )
+        normed = modulated_norm(x, scale, shift, self.eps)
+        query, key, value = self.self_attn.turned(normed, rope)
+        mixed = attend_rows(query, key, value, cache, rows, rope)
         x = (x.float() + self.self_attn.out(mixed) * gate).type_as(x)
         x = x + self._ask(_float(self.norm3, x).type_as(x), prompt)
-        normed = (_float(self.norm2, x) * (1 + ff_scale) + ff_shift).type_as(x)
+        normed = modulated_norm(x, ff_scale, ff_shift, self.eps)
         x = (x.float() + self.ffn(normed).float() * ff_gate).type_as(x)
         return x, key, value
 
@@ -121,14 +131,14 @@ class _Block(nn.Module):
 class _Head(nn.Module):
     def __init__(self, size: WanSize) -> None:
         super().__init__()
-        self.norm = _plain_norm(size)
+        self.eps = size.eps
         self.head = nn.Linear(size.dim, size.channels * _PATCH**2)
         self.modulation = nn.Parameter(torch.randn(1, 2, size.dim) / size.dim**0.5)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 1 or F, dim)`` → ``(R, F, S, 4 C)``."""
         shift, scale = (self.modulation + time[:, :, None])[:, :, :, None].unbind(2)
-        return cast(Tensor, self.head((_float(self.norm, x) * (1 + scale) + shift).type_as(x)))
+        return cast(Tensor, self.head(modulated_norm(x, scale, shift, self.eps)))
 
 
 class CausalWan(nn.Module):
@@ -175,8 +185,7 @@ class CausalWan(nn.Module):
         time = self.time_embedding(sinusoid(timesteps.flatten(), self.size.time_dim).type_as(x))
         modulation = self.time_projection(time).reshape(len(x), -1, 6, self.size.dim).float()
         for block, asked, cache in zip(self.blocks, prompt.layers, caches, strict=True):
-            pasts = [cache.past(row) for row in rows]
-            tokens, keys, values = block(tokens, modulation, asked, pasts, rope)
+            tokens, keys, values = block(tokens, modulation, asked, cache, rows, rope)
             if remember:
                 for row, row_keys, row_values in zip(rows, keys, values, strict=True):
                     for key, value in zip(row_keys, row_values, strict=True):
@@ -190,10 +199,6 @@ def sinusoid(timesteps: Tensor, dim: int) -> Tensor:
     rates = 10_000.0 ** -(torch.arange(half, dtype=torch.float64, device=timesteps.device) / half)
     angles = timesteps.double()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
-
-
-def _plain_norm(size: WanSize) -> nn.LayerNorm:
-    return nn.LayerNorm(size.dim, eps=size.eps, elementwise_affine=False)
 
 
 def _float(norm: nn.LayerNorm, x: Tensor) -> Tensor:

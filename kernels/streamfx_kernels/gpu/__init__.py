@@ -1,0 +1,1 @@
+"""The Triton kernels. Importing a module of these needs triton."""
