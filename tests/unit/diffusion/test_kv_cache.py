@@ -304,6 +304,8 @@ def test_distance_is_all_that_matters() -> None:
     assert torch.allclose(near, far, atol=1e-3)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("policy", [Sink(), AdaptiveSink(0.0), EmaSink(), TempCache()])
 def test_ten_thousand_frames(policy: Policy) -> None:
     """Memory and positions after ten thousand frames are what they were after ten."""

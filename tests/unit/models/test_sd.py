@@ -50,7 +50,7 @@ def theirs(network: UNet2DConditionModel, source: Tensor, noises: Tensor, indice
     return x
 
 
-@pytest.mark.parametrize("indices", [[32], [32, 45], [22, 32, 45], [18, 26, 35, 45]])
+@pytest.mark.parametrize("indices", [[32], [32, 45], [18, 26, 35, 45]])
 @torch.no_grad()
 def test_image_to_image_is_that_of_diffusers(indices: list[int]) -> None:
     model, network = ours(), unet()

@@ -70,7 +70,7 @@ def test_labels_follow_a_lag_that_changes() -> None:
     assert out == [None, None, 0, 1, 4, 5, None, 6]
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("steps", [1, 4])
 def test_what_comes_out_is_of_the_picture_it_says(steps: int) -> None:
     look = replace(LOOK, steps=steps)
     subject, alone = stream(), stream()

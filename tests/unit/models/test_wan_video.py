@@ -123,8 +123,9 @@ def test_another_prompt(joint: bool) -> None:
         assert not torch.allclose(one, two, atol=1e-4)
 
 
-@pytest.mark.parametrize("storage", ["same", "int8", "fp8"])
-@pytest.mark.parametrize("policy", get_args(PolicyName))
+@pytest.mark.parametrize(
+    ("policy", "storage"), [*((name, "same") for name in get_args(PolicyName)), ("tempcache", "int8"), ("sink", "fp8")]
+)
 def test_every_way_to_keep_the_past(policy: PolicyName, storage: str) -> None:
     memory = Memory(policy, sinks=1, window=2, storage=storage)  # type: ignore[arg-type]
     given = play(video(memory=memory), 0, 8)
