@@ -17,11 +17,11 @@ help:
 
 demo: $(VENV)/.installed
 	@mkdir -p out
-	@$(BIN)/streamfx run examples/media/big-buck-bunny.mp4 out/demo.mp4 --filter toon --overwrite
+	@$(BIN)/streamfx run examples/media/big-buck-bunny.mp4 out/demo.mp4 --filter restyle --overwrite
 	@echo "The result is out/demo.mp4"
 
 serve: $(VENV)/.installed
-	@$(BIN)/streamfx serve --filter toon
+	@$(BIN)/streamfx serve --filter restyle
 
 test: lint fast integration e2e
 
@@ -48,11 +48,11 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints-cpu.txt
 	@echo "Installing streamfx into $(VENV) ..."
-	$(PIP) install -c constraints-cpu.txt -e .
+	$(PIP) install -c constraints-cpu.txt -e '.[restyle]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -c constraints-cpu.txt -e '.[dev]'
+	$(PIP) install -c constraints-cpu.txt -e '.[dev,restyle]'
 	@touch $@
 
 clean:

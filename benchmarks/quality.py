@@ -10,8 +10,9 @@
   before, brought to its place by the optical flow of the source (DIS), where the flow there and back agree; mean in
   levels of 255.
 - flicker: a picture that stands still under a sensor's noise (deviation 5 levels); deviation in time, mean, in levels.
-- style: distance of means and deviations of what Magenta's style encoder sees on its way, to those of the teacher's
-  pictures of the same frames; in parts of how far two of the teacher's styles are from each other.
+- style: distance of means and deviations of what Magenta's style encoder sees on its way, to those of what the teacher
+  makes of the other clips in that style, which for the teacher is not nothing either; and to those of the teacher's
+  pictures of the same frames. Both in parts of how far two of the teacher's styles are from each other.
 - structure: correlation of the strength of contours with the source's.
 """
 
@@ -205,26 +206,31 @@ def speed(draws: dict[str, Callable[[list[Picture]], list[Picture]]], frames: li
 def compare(folder: Path) -> None:
     teacher, eye, sources = Teacher(torch.get_num_threads()), Eye(), clips(folder)
     flows = {name: Flows(frames) for name, frames in sources.items()}
-    of_styles = {
-        style: eye.statistics([p for frames in sources.values() for p in Theirs(teacher, style)(frames[::15])])
+    shown = {
+        style: {name: Theirs(teacher, style)(frames[::6]) for name, frames in sources.items()}
         for style in NETWORK_STYLES
+    }
+    of_styles = {
+        style: eye.statistics([p for some in by_clip.values() for p in some]) for style, by_clip in shown.items()
     }
     apart = np.mean([eye.distance(of_styles[a], of_styles[b]) for a in of_styles for b in of_styles if a < b])
     print(describe())
     print(f"Two of the teacher's styles are {apart:.3f} apart on average.\n")
-    print("| clip | | warping error | flicker | style distance | structure |")
-    print("|---|---|---:|---:|---:|---:|")
+    print("| clip | | warping error | flicker | style distance | of the same frames | structure |")
+    print("|---|---|---:|---:|---:|---:|---:|")
     total = {"teacher": Figures(), "restyle": Figures()}
     for name, frames in sources.items():
         still = noisy(frames[0])
         of_clip = {"teacher": Figures(), "restyle": Figures()}
         for style in NETWORK_STYLES:
             draws = {"teacher": Theirs(teacher, style), "restyle": Ours(style)}
-            wanted = eye.statistics(draws["teacher"](frames)[::6])
+            wanted = eye.statistics(shown[style][name])
+            others = eye.statistics([p for other, some in shown[style].items() if other != name for p in some])
             for who, draw in draws.items():
                 out = draw(frames)
-                away = eye.distance(eye.statistics(out[::6]), wanted) / apart
-                row = flows[name].error(out), flicker(draw(still)), away, structure(out, frames)
+                found = eye.statistics(out[::6])
+                away, same = eye.distance(found, others) / apart, eye.distance(found, wanted) / apart
+                row = flows[name].error(out), flicker(draw(still)), away, same, structure(out, frames)
                 of_clip[who].add(*row)
                 total[who].add(*row)
         for who, figures in of_clip.items():
@@ -232,7 +238,9 @@ def compare(folder: Path) -> None:
     for who, figures in total.items():
         print(_row("**all**", who, figures.means))
     ours, theirs = total["restyle"].means, total["teacher"].means
-    print(f"\nrestyle / teacher: warping error {ours[0] / theirs[0]:.2f}, flicker {ours[1] / theirs[1]:.2f}")
+    names = ("warping error", "flicker", "style distance")
+    shares = ", ".join(f"{name} {a / b:.2f}" for name, a, b in zip(names, ours, theirs, strict=False))
+    print(f"\nrestyle / teacher: {shares}")
     rates = speed({"teacher": Theirs(teacher, STYLES[0]), "restyle": Ours(STYLES[0])}, sources["bikes"])
     print(
         f"Frames a second at {SIDE}x{SIDE}, by turns: " + ", ".join(f"{who} {rate:.1f}" for who, rate in rates.items())

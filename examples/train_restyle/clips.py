@@ -92,7 +92,8 @@ class Squares:
 def _camera(draw: np.random.Generator, frames: int, size: Size, canvas: int) -> list[NDArray[np.float32]]:
     """A matrix from each frame to the canvas: pan, zoom and turn, sometimes none at all. The first frame, which is the
     sink, may be of long before."""
-    zoom = draw.uniform(0.8, min(2.2, max(1.0, 0.95 * canvas / max(size))))
+    # Not much: strokes are to be as long in the picture as the teacher draws them.
+    zoom = draw.uniform(0.9, min(1.5, max(1.0, 0.95 * canvas / max(size))))
     speed = draw.choice([0.0, 1.0], p=[0.25, 0.75]) * draw.uniform(0, 6)
     heading, turn, growth = draw.uniform(0, 2 * np.pi), draw.normal(0, 0.004), draw.normal(0, 0.004)
     x, y = (canvas / 2 + draw.uniform(-1, 1) * max(0.0, (canvas - zoom * length) / 2) for length in size)

@@ -7,7 +7,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._model, self._rate = folder, model, rate
         self._keep = keep
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimisers = _optimisers(model, rate)
         self.averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.step = 0
@@ -75,12 +76,16 @@ class Run:
 
     def learn(self, loss: Tensor, **figures: Tensor) -> None:
         """One step of the optimisers."""
+        self.follow(torch.autograd.grad(loss, self.trained, allow_unused=True), loss=loss, **figures)
+
+    def follow(self, gradients: Sequence[Tensor | None], **figures: Tensor) -> None:
+        """One step of the optimisers by the gradients of ``trained``."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = self.rate
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self._model.parameters(), 1.0))
+        for parameter, found in zip(self.trained, gradients, strict=True):
+            parameter.grad = found
+        norm = float(nn.utils.clip_grad_norm_(self.trained, 1.0))
         if np.isfinite(norm):
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -90,7 +95,7 @@ class Run:
             for name, value in self._model.state_dict().items():
                 if value.dtype.is_floating_point:
                     self.averaged[name].lerp_(value, 1 - keep)
-        for name, figure in {"loss": loss, **figures}.items():
+        for name, figure in figures.items():
             self._sums.setdefault(name, []).append(float(figure.detach()))
         self._sums.setdefault("norm", []).append(norm)
 
@@ -136,7 +141,10 @@ class Run:
 def _optimisers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon (K. Jordan, 2024) for the matrices that a transformer's tokens pass through, AdamW for all else."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    passed = [name for name, p in trained.items() if p.ndim == 2 and "blocks." in name and "modulation" not in name]
+    apart = ("modulation", "gate")
+    passed = [
+        name for name, p in trained.items() if p.ndim == 2 and "blocks." in name and not any(x in name for x in apart)
+    ]
     inner, others = [trained[name] for name in passed], [p for name, p in trained.items() if name not in passed]
     found: list[torch.optim.Optimizer] = [torch.optim.AdamW(others, lr=rate, weight_decay=1e-4, betas=(0.9, 0.99))]
     if inner:

@@ -36,7 +36,8 @@ def drawn(model: Autoencoder, source: Tensor, target: Tensor, small: bool) -> tu
     seen = functional.interpolate(target, scale_factor=0.5, mode="bilinear", antialias=True) if small else target
     latent = model.encoder(seen)
     grown = functional.interpolate(latent, scale_factor=2.0, mode="bilinear") if small else latent
-    return model.decoder(grown, model.encoder.features(source)), latent
+    style = latent.new_zeros(len(latent), model.size.style)  # which it is told of in the last stage
+    return model.decoder(grown, model.encoder.features(source), style), latent
 
 
 def difference(found: Tensor, target: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:

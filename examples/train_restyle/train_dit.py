@@ -36,6 +36,7 @@ from streamfx.models.tiny.style_encoder import StyleEncoder, fitted
 
 SHAPES = {(192, 192): 16, (256, 144): 16, (144, 256): 16, (256, 256): 8}
 """Width and height of clips, each with how many frames make a batch."""
+FIRST_LEVEL = 0.9
 _EARLY = 0.33
 _STROKES = (0.1, 0.3, 1.0, 1.0, 1.0)
 """Weights of what goes together at the five depths: strokes are many pixels long."""
@@ -47,7 +48,8 @@ _ANY = 0.1
 
 
 class Batch:
-    """``source``, ``target``: ``(B, F, 3, H, W)``; ``share``: ``(B,)`` of the style, 0 where it is left out."""
+    """``source``, ``target``: ``(B, F, 3, H, W)``; ``share``: ``(B,)`` of the style, 0 where it is left out;
+    ``here``: the frame whose picture is looked at, with the one before; ``chance``: for what is drawn on the way."""
 
     def __init__(self, clips: list[Clip], draw: np.random.Generator) -> None:
         self.source = to_tensor(np.stack([clip.source for clip in clips]))
@@ -66,6 +68,8 @@ class Batch:
         self.of_source = torch.from_numpy(first | (anywhere & (draw.random(len(clips)) < 0.5)))
         level = np.where(first, draw.uniform(0.85, 0.95, len(clips)), draw.uniform(0.35, 0.65, len(clips)))
         self.sigma = torch.from_numpy(np.where(anywhere, draw.uniform(0.02, 1, len(clips)), level)).float()
+        self.here = int(draw.integers(1, self.source.shape[1]))
+        self.chance = torch.Generator().manual_seed(int(draw.integers(2**62)))
 
 
 def batch(squares: Squares, draw: np.random.Generator, frames: int = 4) -> Batch:
@@ -93,22 +97,33 @@ class Student(nn.Module):
             latents, features = self._codes[0].encode(pictures.flatten(0, 1))
         return latents.unflatten(0, pictures.shape[:2]), features
 
-    def decode(self, latents: Tensor, features: Features) -> Tensor:
-        return self._codes[0].decode(latents, features)
+    def decode(self, latents: Tensor, features: Features, style: Tensor) -> Tensor:
+        return self._codes[0].decode(latents, features, style)
 
     def styles(self, batch: Batch) -> Tensor:
         named = self.dit.style(named=batch.named.clamp_min(0))
         return torch.where((batch.named >= 0)[:, None], named, self.dit.style(vector=batch.vector))
 
-    def forward(self, batch: Batch, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Features]:
-        """Predicted and true clean latents, and the features of the sources."""
+    def forward(
+        self, batch: Batch, noise: Tensor, sigma: Tensor, unrolled: bool = False
+    ) -> tuple[Tensor, Tensor, Features]:
+        """Predicted and true clean latents, and the features of the sources. ``unrolled``: what lies under the noise of
+        later steps is not the teacher's but what the student itself made in the first."""
         source, features = self.encode(batch.source)
         target, _ = self.encode(batch.target)
-        base = torch.where(batch.of_source[:, None, None, None, None], source, target)
-        level = sigma[:, None, None, None, None]
-        x = (1 - level) * base + level * noise
         see = [self.attention(len(source[0]), *batch.source.shape[-2:])] * self.dit.size.layers
-        found = self.dit(x, sigma, source, self.styles(batch), batch.share, see)
+        style = self.styles(batch)
+
+        def step(base: Tensor, sigma: Tensor) -> Tensor:
+            level = sigma[:, None, None, None, None]
+            made: Tensor = self.dit((1 - level) * base + level * noise, sigma, source, style, batch.share, see)
+            return made
+
+        later = target
+        if unrolled and not batch.of_source.all():
+            with torch.no_grad():
+                later = step(source, torch.full_like(sigma, FIRST_LEVEL)).to(target.dtype)
+        found = step(torch.where(batch.of_source[:, None, None, None, None], source, later), sigma)
         return found, target, features
 
 
@@ -124,17 +139,26 @@ class Eye:
     def __init__(self, encoder: StyleEncoder, strokes: Sequence[float]) -> None:
         self._encoder, self._strokes = encoder.eval().requires_grad_(False), strokes
 
-    def difference(self, found: Tensor, target: Tensor) -> Tensor:
-        """``(B, 3, H, W)`` each: of features where they are, and of their statistics."""
+    def see(self, found: Tensor, target: Tensor, chance: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of ``(B, 3, H, W)`` each, at five depths, in parts of how much they vary. Both are shifted alike by
+        chance: always at the same place, the steps of the encoder's convolutions and the borders of tokens would fall
+        together, and a weave of their width would be as good as strokes."""
+        top, left = torch.randint(GRID, (2,), generator=chance).tolist()
+        found, target = (picture[..., top:, left:] for picture in (found, target))
         with torch.no_grad():
-            wanted = self._encoder.features(target)
+            wanted = [there.float() for there in self._encoder.features(target)]
+        scales = [there.std() + 1e-3 for there in wanted]
+        ours = [seen.float() / scale for seen, scale in zip(self._encoder.features(found), scales, strict=True)]
+        return ours, [there / scale for there, scale in zip(wanted, scales, strict=True)]
+
+    def difference(self, ours: list[Tensor], wanted: list[Tensor]) -> Tensor:
+        """Of what ``see`` gives: of features where they are, and of their statistics."""
         total = torch.zeros(())
-        ours = self._encoder.features(found)
-        for seen, there, weight in zip(map(Tensor.float, ours), map(Tensor.float, wanted), self._strokes, strict=True):
-            scale, together = there.std() + 1e-3, gram(there)
-            total = total + 0.3 * (seen - there).abs().mean() / scale
+        for seen, there, weight in zip(ours, wanted, self._strokes, strict=True):
+            together = gram(there)
+            total = total + 0.3 * (seen - there).abs().mean()
             for statistic in (Tensor.mean, Tensor.std):
-                total = total + (statistic(seen, (2, 3)) - statistic(there, (2, 3))).abs().mean() / scale
+                total = total + (statistic(seen, (2, 3)) - statistic(there, (2, 3))).abs().mean()
             total = total + weight * (gram(seen) - together).abs().mean() / together.abs().mean()
         return total
 
@@ -157,26 +181,27 @@ def unsteadiness(before: Tensor, here: Tensor, back: Tensor, ground: Tensor) -> 
     return ((moved - here).abs() * sure).sum() / (3 * sure.sum() + 1)
 
 
-def noise_for(batch: Batch, channels: int, draw: torch.Generator | None = None) -> Tensor:
+def noise_for(batch: Batch, channels: int) -> Tensor:
     """The same for all frames of a clip."""
     clips, frames = batch.source.shape[:2]
     height, width = (length // SHRINK for length in batch.source.shape[-2:])
-    return torch.randn(clips, 1, channels, height, width, generator=draw).expand(-1, frames, -1, -1, -1)
+    return torch.randn(clips, 1, channels, height, width, generator=batch.chance).expand(-1, frames, -1, -1, -1)
 
 
 @torch.no_grad()
 def held_out(student: Student, squares: Squares) -> dict[str, float]:
     """A single step from the noisiest level, on clips that were never trained on: PSNR to the teacher in dB, and the
     mean difference of the latents."""
-    draw, chance = np.random.default_rng(1), torch.Generator().manual_seed(1)
+    draw = np.random.default_rng(1)
     errors, latents = [], []
     for _ in range(12):
         given = batch(squares, draw)
         given.of_source[:] = True
         with torch.autocast("cpu", torch.bfloat16):
-            sigma = torch.full((len(given.share),), 0.9)
-            found, target, features = student(given, noise_for(given, student.dit.size.channels, chance), sigma)
-            pictures = student.decode(found.flatten(0, 1), features)
+            sigma = torch.full((len(given.share),), FIRST_LEVEL)
+            found, target, features = student(given, noise_for(given, student.dit.size.channels), sigma)
+            style = (given.share[:, None] * student.styles(given)).repeat_interleave(found.shape[1], 0)
+            pictures = student.decode(found.flatten(0, 1), features, style)
         latents.append(float((found - target).abs().mean()))
         errors.append(float((pictures - given.target.flatten(0, 1)).square().mean()))
     return {"psnr": round(float(10 * np.log10(4 / np.mean(errors))), 2), "latents": round(float(np.mean(latents)), 4)}
@@ -185,13 +210,14 @@ def held_out(student: Student, squares: Squares) -> dict[str, float]:
 def seen_of(student: Student, eye: Eye, step: Batch, found: Tensor, features: Features) -> dict[str, Tensor]:
     """The losses of two frames of each clip, one after the other, drawn as pictures."""
     frames = found.shape[1]
-    here = int(np.random.randint(1, frames))
+    here = step.here
     which = torch.cat([torch.arange(len(found)) * frames + frame for frame in (here - 1, here)])
     with torch.autocast("cpu", torch.bfloat16):
         latents = torch.cat([found[:, here - 1], found[:, here]])
-        pictures = student.decode(latents, Features(features.half[which], features.quarter[which])).float()
+        style = (step.share[:, None] * student.styles(step)).repeat(2, 1)
+        pictures = student.decode(latents, Features(features.half[which], features.quarter[which]), style).float()
         before, after = pictures.chunk(2)
-        eyes = eye.difference(after, step.target[:, here])
+        eyes = eye.difference(*eye.see(after, step.target[:, here], step.chance))
     picture = difference(after, step.target[:, here], (0.2, 0.3, 0.6, 1.0))
     steady = unsteadiness(before, after, step.back[:, here - 1], step.ground[:, here - 1] & step.ground[:, here])
     return {"picture": picture, "eyes": eyes, "steady": steady}

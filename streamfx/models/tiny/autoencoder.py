@@ -18,10 +18,12 @@ SHRINK = 8
 
 @dataclass(frozen=True, slots=True)
 class AutoencoderSize:
-    """``channels``: of the latent. ``widths``: at a half, a quarter and an eighth of the picture's size."""
+    """``channels``: of the latent. ``widths``: at a half, a quarter and an eighth of the picture's size. ``style``: of
+    what the decoder is told of the style."""
 
     channels: int = 16
     widths: tuple[int, int, int] = (24, 48, 96)
+    style: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,18 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """``(B, C, h, w)`` with the features of a source of ``8 h x 8 w`` to ``(B, 3, 8 h, 8 w)``, about [-1, 1]."""
+    """``(B, C, h, w)`` with the features of a source of ``8 h x 8 w`` to ``(B, 3, 8 h, 8 w)``, about [-1, 1].
+
+    A style, ``(B, dim)``, scales and shifts what goes on at each size: strokes are finer than latents tell.
+    """
 
     def __init__(self, size: AutoencoderSize) -> None:
         super().__init__()
         half, quarter, eighth = size.widths
+        self._widths = eighth, quarter, half
+        self.by_style = nn.Linear(size.style, 2 * sum(size.widths))
+        nn.init.zeros_(self.by_style.weight)
+        nn.init.zeros_(self.by_style.bias)
         self.open = nn.Conv2d(size.channels, eighth, 3, padding=1)
         self.eighth = nn.Sequential(_Block(eighth), _Block(eighth))
         self.to_quarter = nn.Conv2d(eighth, 4 * quarter, 1)
@@ -85,12 +94,18 @@ class Decoder(nn.Module):
         self.fine = _Block(half)
         self.out = nn.Conv2d(half, 12, 3, padding=1)
 
-    def forward(self, latents: Tensor, source: Features) -> Tensor:
-        x = self.eighth(self.open(latents))
+    def forward(self, latents: Tensor, source: Features, style: Tensor) -> Tensor:
+        scales, shifts = self.by_style(style)[..., None, None].chunk(2, dim=1)
+        eighth, quarter, half = zip(scales.split(self._widths, 1), shifts.split(self._widths, 1), strict=True)
+        x = self.eighth(_styled(self.open(latents), *eighth))
         x = functional.pixel_shuffle(self.to_quarter(x), 2) + self.see_quarter(source.quarter)
-        x = self.quarter(x)
+        x = self.quarter(_styled(x, *quarter))
         x = functional.pixel_shuffle(self.to_half(x), 2) + self.see_half(source.half)
-        return functional.pixel_shuffle(self.out(functional.silu(self.fine(x))), 2)
+        return functional.pixel_shuffle(self.out(functional.silu(self.fine(_styled(x, *half)))), 2)
+
+
+def _styled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 class Autoencoder(nn.Module):
@@ -111,10 +126,11 @@ class Autoencoder(nn.Module):
         features = self.encoder.features(pictures)
         return (self.encoder.latents(features) - self.mean) / self.deviation, features
 
-    def decode(self, latents: Tensor, source: Features) -> Tensor:
-        """Normalised latents to ``(B, 3, H, W)`` in [-1, 1]; grown first if the source is larger than theirs."""
+    def decode(self, latents: Tensor, source: Features, style: Tensor) -> Tensor:
+        """Normalised latents to ``(B, 3, H, W)`` in [-1, 1]; grown first if the source is larger than theirs.
+        ``style``: ``(B, dim)``, that of the transformer times its share; zeros for a picture as it is."""
         height, width = (4 * int(side) // SHRINK for side in source.quarter.shape[-2:])
         raw = latents * self.deviation + self.mean
         if tuple(raw.shape[-2:]) != (height, width):
             raw = functional.interpolate(raw, (height, width), mode="bilinear", align_corners=False)
-        return cast(Tensor, self.decoder(raw, source).clamp(-1, 1))
+        return cast(Tensor, self.decoder(raw, source, style).clamp(-1, 1))

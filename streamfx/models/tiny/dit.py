@@ -7,17 +7,16 @@ row has a past of its own, of frames at its own noise level (StreamDiffusionV2, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamfx.diffusion.attention import attend
-from streamfx.diffusion.kv_cache import LayerCache, Past
+from streamfx.diffusion.attention import attend_rows
+from streamfx.diffusion.kv_cache import LayerCache
 from streamfx.diffusion.rope import Rope3D
 
 PATCH = 2
@@ -53,6 +52,9 @@ class _Block(nn.Module):
         self.norm1 = nn.LayerNorm(size.dim, elementwise_affine=False)
         self.qkv = nn.Linear(size.dim, 3 * size.dim)
         self.norm_q, self.norm_k = nn.RMSNorm(size.head_dim), nn.RMSNorm(size.head_dim)
+        # What a token takes of the others, by head: with nothing to ask for it can close, where attention must sum to 1
+        # (Z. Qiu et al., "Gated Attention for Large Language Models", arXiv 2505.06708).
+        self.gate = nn.Linear(size.dim, size.heads)
         self.out = nn.Linear(size.dim, size.dim)
         self.norm2 = nn.LayerNorm(size.dim, elementwise_affine=False)
         self.feed = nn.Sequential(nn.Linear(size.dim, 4 * size.dim), nn.GELU("tanh"), nn.Linear(4 * size.dim, size.dim))
@@ -60,6 +62,8 @@ class _Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         nn.init.zeros_(self.local.weight)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
 
     def forward(self, x: Tensor, style: Tensor, attention: _Attention, grid: tuple[int, int]) -> Tensor:
         """``x``: ``(R, F, S, dim)``, ``style``: ``(R, dim)``, ``grid``: rows and columns of the S tokens."""
@@ -67,9 +71,11 @@ class _Block(nn.Module):
         x = x + self.local(picture).permute(0, 2, 3, 1).reshape(x.shape)
         parts = self.modulation(functional.silu(style))[:, None, None].chunk(6, dim=-1)
         shift, scale, gate, shift2, scale2, gate2 = parts
-        q, k, v = self.qkv(self.norm1(x) * (1 + scale) + shift).chunk(3, dim=-1)
+        given = self.norm1(x) * (1 + scale) + shift
+        q, k, v = self.qkv(given).chunk(3, dim=-1)
         q, k, v = (part.reshape(*part.shape[:3], self.size.heads, self.size.head_dim) for part in (q, k, v))
-        x = x + gate * self.out(attention(self.norm_q(q), self.norm_k(k), v).flatten(-2))
+        mixed = attention(self.norm_q(q), self.norm_k(k), v) * (2 * self.gate(given).sigmoid())[..., None]
+        x = x + gate * self.out(mixed.flatten(-2))
         return cast(Tensor, x + gate2 * self.feed(self.norm2(x) * (1 + scale2) + shift2))
 
 
@@ -88,24 +94,13 @@ class Cached(_Attention):
     def __init__(self, cache: LayerCache, rows: Sequence[int], rope: Rope3D, weight: float = 1.0) -> None:
         self._cache, self._rows, self._rope, self._weight = cache, rows, rope, weight
 
-    def _past(self, row: int) -> Past:
-        past = self._cache.past(row)
-        if self._weight == 1 or past.here == 0:
-            return past
-        if self._weight == 0:
-            return Past(past.keys[:0], past.values[:0], past.positions[:0], past.here)
-        counts = past.log_counts
-        counts = torch.zeros(past.keys.shape[:2], device=past.keys.device) if counts is None else counts
-        return replace(past, log_counts=counts + math.log(self._weight))
-
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = self._rope.space(query), self._rope.space(key)
-        out = []
-        for row, q, k, v in zip(self._rows, query, key, value, strict=True):
-            out.append(attend(q, k, v, self._past(row), self._rope))
-            for frame_key, frame_value in zip(k, v, strict=True):
+        found = attend_rows(query, key, value, self._cache, self._rows, self._rope, self._weight)
+        for row, keys, values in zip(self._rows, key, value, strict=True):
+            for frame_key, frame_value in zip(keys, values, strict=True):
                 self._cache.append(frame_key, frame_value, row)
-        return torch.stack(out)
+        return found
 
 
 class Whole(_Attention):

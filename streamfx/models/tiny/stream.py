@@ -175,7 +175,8 @@ class TinyStream:
             if finished is None:
                 return None
             self._change = finished - model.source(batch.lag)
-        self._shown = self._codes.decode(finished, self._features[batch.lag])[0]
+        style = (look.strength * look.style[None]).to(finished)
+        self._shown = self._codes.decode(finished, self._features[batch.lag], style)[0]
         return self._given(self._shown, batch)
 
     def _unchanged(self, source: Tensor, look: TinyLook) -> Tensor | None:

@@ -35,20 +35,21 @@ def latents(rows: int, frames: int, seed: int = 1) -> Tensor:
 
 @torch.no_grad()
 def test_pictures_to_latents_and_back() -> None:
-    model = Autoencoder(AutoencoderSize(4, (8, 12, 16))).eval()
-    pictures = torch.rand(2, 3, 48, 64) * 2 - 1
+    model = Autoencoder(AutoencoderSize(4, (8, 12, 16), style=6)).eval()
+    pictures, plain = torch.rand(2, 3, 48, 64) * 2 - 1, torch.zeros(2, 6)
     found, features = model.encode(pictures)
     assert tuple(found.shape) == (2, 4, 48 // SHRINK, 64 // SHRINK)
-    drawn = model.decode(found, features)
+    drawn = model.decode(found, features, plain)
     assert drawn.shape == pictures.shape
     assert float(drawn.abs().max()) <= 1
     model.mean.fill_(3.0)
     model.deviation.fill_(2.0)
     scaled, _ = model.encode(pictures)
     assert torch.allclose(scaled, (found - 3) / 2, atol=1e-5)
-    assert torch.allclose(model.decode(scaled, features), drawn, atol=1e-5)
+    assert torch.allclose(model.decode(scaled, features, plain), drawn, atol=1e-5)
     large = torch.rand(2, 3, 96, 128) * 2 - 1
-    assert model.decode(found, model.encoder.features(large)).shape == large.shape, "latents of a smaller picture"
+    drawn = model.decode(found, model.encoder.features(large), plain)
+    assert drawn.shape == large.shape, "latents of a smaller picture"
 
 
 @pytest.mark.parametrize(("sinks", "window", "frames"), [(0, 2, 5), (1, 3, 5), (1, 1, 6), (2, 4, 4)])
@@ -125,7 +126,7 @@ def test_the_past_counts_as_much_as_it_is_to() -> None:
 
 def stream() -> TinyStream:
     torch.manual_seed(3)
-    return TinyStream(Autoencoder(AutoencoderSize(4, (8, 12, 16))).eval(), dit())
+    return TinyStream(Autoencoder(AutoencoderSize(4, (8, 12, 16), style=SIZE.dim)).eval(), dit())
 
 
 def look(named: int = 0, **more: object) -> TinyLook:
