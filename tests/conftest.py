@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+
+if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
+    # Kernels run in Triton's interpreter; it wants to know before anything imports triton, as some libraries do.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 _GRACE = 2.0
 """Seconds that what is ending may take to end."""
