@@ -39,7 +39,7 @@ from streamfx.models.tiny.style_encoder import StyleEncoder
 _SMALL = 0.3
 _STROKES = (0.05, 0.2, 0.5, 0.5, 0.5)
 _SIZES = (0.2, 0.4, 0.8, 1.0)
-_WEIGHTS = {"latent": 0.15, "motion": 0.4, "picture": 0.5, "eyes": 0.2, "steady": 1.0, "deceives": 0.2, "critic": 1.0}
+_WEIGHTS = {"latent": 0.15, "motion": 0.4, "picture": 0.5, "eyes": 0.2, "steady": 1.5, "deceives": 0.2, "critic": 1.0}
 
 
 class Both(nn.Module):

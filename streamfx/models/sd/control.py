@@ -54,7 +54,12 @@ class Depth:
         from transformers.image_processing_base import ImageProcessingMixin
 
         with explained(place, "the depth network"):
-            network: Any = AutoModelForDepthEstimation.from_pretrained(place, local_files_only=offline, dtype=dtype)
+            network: Any = AutoModelForDepthEstimation.from_pretrained(
+                place,
+                local_files_only=offline,
+                adapter_kwargs={"local_files_only": offline},  # it looks for adapters by rules of their own
+                dtype=dtype,
+            )
             how, _ = ImageProcessingMixin.get_image_processor_dict(place, local_files_only=offline)
         self._network = network.eval().to(device)
         self._multiple = int(how.get("ensure_multiple_of") or 14)
