@@ -13,6 +13,7 @@
 - style: distance of means and deviations of what Magenta's style encoder sees on its way, to those of what the teacher
   makes of the other clips in that style, which for the teacher is not nothing either; and to those of the teacher's
   pictures of the same frames. Both in parts of how far two of the teacher's styles are from each other.
+  In parts of the features themselves, the latter is printed below the table.
 - structure: correlation of the strength of contours with the source's.
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -40,6 +42,8 @@ from streamfx.models.devices import multiplies_half
 from streamfx.models.tiny.load import networks, style_encoder
 from streamfx.models.tiny.stream import TinyLook, TinyMemory, TinyStream
 from streamfx.models.tiny.styles import BY_NAME
+from streamfx_plugins.pictures import to_frames
+from streamfx_plugins.steady import SHARE, Steady
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "train_restyle"))
 from teacher import DRAWN, OF_NETWORK, Teacher, drawn
@@ -76,27 +80,32 @@ def clips(folder: Path) -> dict[str, list[Picture]]:
 class Ours:
     """A fresh stream for each clip."""
 
-    def __init__(self, style: str, memory: TinyMemory | None = None, **look: Any) -> None:
+    def __init__(self, style: str, memory: TinyMemory | None = None, steadied: bool = True, **look: Any) -> None:
         dtype = torch.bfloat16 if multiplies_half("cpu") else torch.float32
         found = networks("cpu", dtype)
         with torch.inference_mode():
             vector = found.dit.style(named=torch.tensor([BY_NAME[style].number]))[0]
         self._look = TinyLook(vector, **look)
         self._stream = TinyStream(found.autoencoder, found.dit, memory)
+        self._steady, self._share = Steady(), SHARE * self._look.temporal * steadied
+        self._sources: deque[Picture] = deque(maxlen=self._look.steps)
         self._dtype = dtype
 
     def __call__(self, frames: list[Picture]) -> list[Picture]:
         self._stream.reset()
+        self._steady.reset()
+        self._sources.clear()
         out = [shown for frame in frames if (shown := self.after(frame)) is not None]
         return [*out, *out[-1:] * (len(frames) - len(out))]
 
     def after(self, frame: Picture) -> Picture | None:
         """The stream goes on by a frame."""
         given = torch.from_numpy(frame).permute(2, 0, 1).float().div(127.5).sub(1).to(self._dtype)
+        self._sources.append(frame)
         shown = self._stream.step(given, 0.0, self._look)
         if shown is None:
             return None
-        return shown[0].float().add(1).mul(127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        return self._steady(to_frames(shown[0][None])[0], self._sources[0], self._share)
 
 
 class Theirs:
@@ -241,6 +250,9 @@ def compare(folder: Path) -> None:
     names = ("warping error", "flicker", "style distance")
     shares = ", ".join(f"{name} {a / b:.2f}" for name, a, b in zip(names, ours, theirs, strict=False))
     print(f"\nrestyle / teacher: {shares}")
+    print(
+        f"Statistics of features differ from the teacher's of the same frames by {ours[3] * apart:.3f} of themselves."
+    )
     rates = speed({"teacher": Theirs(teacher, STYLES[0]), "restyle": Ours(STYLES[0])}, sources["bikes"])
     print(
         f"Frames a second at {SIDE}x{SIDE}, by turns: " + ", ".join(f"{who} {rate:.1f}" for who, rate in rates.items())
@@ -255,14 +267,15 @@ def ablation(folder: Path) -> None:
     teacher, eye, sources = Teacher(torch.get_num_threads()), Eye(), clips(folder)
     ways: dict[str, dict[str, Any]] = {
         "as it ships": {},
-        "no past": {"temporal": 0.0},
+        "not steadied": {"steadied": False},
+        "no past, not steadied": {"temporal": 0.0},
         "rolling cache": {"memory": TinyMemory(0, 3)},
         "EMA sink": {"memory": TinyMemory(policy=EmaSink)},
         "adaptive sink": {"memory": TinyMemory(policy=AdaptiveSink)},
         "two steps": {"steps": 2},
         "residual guidance, self, 1.3": {"guidance": Guidance("self", 1.3), "steps": 2},
         "residual guidance, onetime, 1.3": {"guidance": Guidance("onetime", 1.3)},
-        "similarity filter, 0.98": {"threshold": 0.98},
+        "similarity filter, 0.98, not steadied": {"threshold": 0.98, "steadied": False},
     }
     print(describe())
     print("\n| | warping error | flicker | style distance | structure | skipped | CPU s a frame |")

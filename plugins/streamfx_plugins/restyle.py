@@ -16,6 +16,7 @@ from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setu
 from streamfx.models.tiny.styles import BY_NAME, match
 from streamfx_plugins.guided import grow
 from streamfx_plugins.pictures import to_frames
+from streamfx_plugins.steady import SHARE, Steady
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +124,9 @@ class Restyle(Filter[RestyleParams]):
         self._stream = TinyStream(found.autoencoder, found.dit)
         self._own = None if picture is None else self._style_of(picture)
         self._styles: dict[tuple[str, str, float], torch.Tensor] = {}
-        self._sources: deque[tuple[float, NDArray[np.uint8]]] = deque(maxlen=2)
+        self._sources: deque[tuple[float, NDArray[np.uint8], NDArray[Any]]] = deque(maxlen=2)
+        self._steady = Steady()
+        self._looked: tuple[Any, ...] = ()
         self._warm_up(context.size, params)
 
     def process(self, block: Block, params: RestyleParams) -> Block:
@@ -139,6 +142,7 @@ class Restyle(Filter[RestyleParams]):
     def reset(self) -> None:
         self._stream.reset()
         self._sources.clear()
+        self._steady.reset()
 
     def _drawn(
         self, frame: NDArray[np.uint8], moment: float, params: RestyleParams, level: int
@@ -146,16 +150,20 @@ class Restyle(Filter[RestyleParams]):
         look, detail = self._look(params, level)
         size = drawing_size((frame.shape[1], frame.shape[0]), detail)
         small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        self._sources.append((moment, frame.copy()))
+        self._sources.append((moment, frame.copy(), small))
         found = self._stream.step(self._to_tensor(small), moment, look)
         if found is None:
             return None
         picture, label = found
-        source = next(kept for when, kept in self._sources if when == label)
+        source, small = next((kept, shrunk) for when, kept, shrunk in self._sources if when == label)
         drawn = to_frames(picture[None])[0]
         if params.keep_colors:
             drawn = _recoloured(drawn, source, params.keep_colors)
-        return grow(drawn, source), label
+        looked = params.style, params.other, params.blend, params.strength, params.keep_colors
+        if looked != self._looked:
+            self._steady.reset()
+            self._looked = looked
+        return grow(self._steady(drawn, small, SHARE * params.temporal), source), label
 
     def _look(self, params: RestyleParams, level: int) -> tuple[TinyLook, int]:
         """What the stream is to do at a quality level, and the side of what is drawn."""
