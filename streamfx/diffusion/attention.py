@@ -43,14 +43,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, past: Past, rope: Rope3D) 
     """``query``, ``key``, ``value``: ``(F, S, H, D)`` of F frames that see each other and everything before, with rows
     and columns applied and not turned by frame. Returns ``(F, S, H, D)``."""
     frames = int(query.shape[0])
-    here = torch.arange(past.here, past.here + frames, device=query.device)
-    keys = torch.cat([rope.time(past.keys, past.positions), rope.time(key, here)])
+    tokens = int(key.shape[1])
+    keys = rope.time(past.keys, past.positions - past.here)
+    if frames > 1:  # the first of them stands at zero, and a single one need not be turned
+        here = torch.arange(frames, device=query.device)
+        query, key = rope.time(query, here), rope.time(key, here)
+    keys = torch.cat([keys, key])
     values = torch.cat([past.values, value])
     bias = None
     if past.log_counts is not None:
-        bias = functional.pad(past.log_counts.flatten(), (0, frames * int(key.shape[1]))).to(query.dtype)[None]
+        bias = functional.pad(past.log_counts.flatten(), (0, frames * tokens)).to(query.dtype)[None]
     # With a batch of one: without, the fused kernels are not taken.
-    query, keys, values = (_heads(x)[None] for x in (rope.time(query, here), keys, values))
+    query, keys, values = (_heads(x)[None] for x in (query, keys, values))
     mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=bias)
     return mixed[0].transpose(0, 1).reshape(value.shape)
 

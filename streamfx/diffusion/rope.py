@@ -36,7 +36,9 @@ class Rope3D:
         space = torch.cat(
             [rows[:, None].expand(height, width, -1), columns[None].expand(height, width, -1)], dim=-1
         ).flatten(0, 1)
+        # Places before zero as well, for those seen from a later one.
         time = _angles(frames, self.time_dim, theta)
+        time = torch.cat([-time[1:].flip(0), time])
         self._space, self._time = (
             torch.polar(torch.ones_like(angles), angles).to(device, torch.complex64) for angles in (space, time)
         )
@@ -49,23 +51,26 @@ class Rope3D:
     @property
     def time_turns(self) -> Tensor:
         """``(frames, P, 2)``: cosine and sine of places in time, for the pairs of the first ``time_dim`` dimensions."""
-        return torch.view_as_real(self._time)
+        return torch.view_as_real(self._time[self.frames - 1 :])
 
     def space(self, x: Tensor) -> Tensor:
         """``(…, S, H, D)``, S the tokens of one frame in rows: rows and columns applied."""
-        turns = self._space[:, None].to(x.device)
-        return torch.cat([x[..., : self.time_dim], rotate(x[..., self.time_dim :], turns)], dim=-1)
+        return _turned(x, slice(self.time_dim, None), self._space[:, None].to(x.device))
 
     def time(self, x: Tensor, positions: Tensor) -> Tensor:
-        """``(…, N, S, H, D)`` and positions ``(N,)`` below ``frames``: each frame turned to its place in the window."""
-        turns = self._time[positions][:, None, None].to(x.device)
-        return torch.cat([rotate(x[..., : self.time_dim], turns), x[..., self.time_dim :]], dim=-1)
+        """``(…, N, S, H, D)`` and positions ``(N,)`` from above ``-frames`` to below ``frames``: each frame turned to
+        its place in the window."""
+        return _turned(x, slice(self.time_dim), self._time[positions + (self.frames - 1)][:, None, None].to(x.device))
 
 
-def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turns pairs ``(x[2i], x[2i + 1])`` by ``(…, D / 2)`` complex numbers of length 1, in single precision."""
-    pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], x.shape[-1] // 2, 2))
-    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
+def _turned(x: Tensor, part: slice, turns: Tensor) -> Tensor:
+    """Pairs ``(x[2i], x[2i + 1])`` of a part of the last dimension turned by ``(…, P)`` complex numbers of length 1, in
+    single precision."""
+    moving = x[..., part].float()
+    pairs = torch.view_as_complex(moving.reshape(*moving.shape[:-1], moving.shape[-1] // 2, 2))
+    found = x.clone()
+    found[..., part] = torch.view_as_real(pairs * turns).flatten(-2)
+    return found
 
 
 def _angles(length: int, dim: int, theta: float) -> Tensor:

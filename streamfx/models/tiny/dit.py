@@ -71,12 +71,12 @@ class _Block(nn.Module):
         x = x + self.local(picture).permute(0, 2, 3, 1).reshape(x.shape)
         parts = self.modulation(functional.silu(style))[:, None, None].chunk(6, dim=-1)
         shift, scale, gate, shift2, scale2, gate2 = parts
-        given = self.norm1(x) * (1 + scale) + shift
+        given = torch.addcmul(shift, self.norm1(x), 1 + scale)
         q, k, v = self.qkv(given).chunk(3, dim=-1)
         q, k, v = (part.reshape(*part.shape[:3], self.size.heads, self.size.head_dim) for part in (q, k, v))
         mixed = attention(self.norm_q(q), self.norm_k(k), v) * (2 * self.gate(given).sigmoid())[..., None]
-        x = x + gate * self.out(mixed.flatten(-2))
-        return cast(Tensor, x + gate2 * self.feed(self.norm2(x) * (1 + scale2) + shift2))
+        x = torch.addcmul(x, gate, self.out(mixed.flatten(-2)))
+        return torch.addcmul(x, gate2, self.feed(torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
 
 
 class _Attention:
