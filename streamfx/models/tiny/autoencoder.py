@@ -63,12 +63,12 @@ class Encoder(nn.Module):
         half = functional.pixel_unshuffle(pictures, 2)
         return Features(half, self.quarter(self.open(functional.pixel_unshuffle(half, 2))))
 
-    def latents(self, features: Features) -> Tensor:
-        """The latent that belongs to ``features``."""
-        return cast(Tensor, self.out(self.eighth(self.down(features.quarter))))
+    def latents(self, quarter: Tensor) -> Tensor:
+        """The latent that belongs to features."""
+        return cast(Tensor, self.out(self.eighth(self.down(quarter))))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.latents(self.features(pictures))
+        return self.latents(self.features(pictures).quarter)
 
 
 class Decoder(nn.Module):
@@ -123,14 +123,30 @@ class Autoencoder(nn.Module):
 
     def encode(self, pictures: Tensor) -> tuple[Tensor, Features]:
         """Normalised latents ``(B, C, H/8, W/8)``, and what the decoder wants to see."""
-        features = self.encoder.features(pictures)
-        return (self.encoder.latents(features) - self.mean) / self.deviation, features
+        features = self.features(pictures)
+        return self.latents(features), features
+
+    def features(self, pictures: Tensor) -> Features:
+        """What is seen of ``(B, 3, H, W)`` in [-1, 1], sides multiples of 8."""
+        return self.encoder.features(pictures)
+
+    def latents(self, features: Features) -> Tensor:
+        """Normalised, ``(B, C, H/8, W/8)``."""
+        return (self.encoder.latents(features.quarter) - self.mean) / self.deviation
 
     def decode(self, latents: Tensor, source: Features, style: Tensor) -> Tensor:
         """Normalised latents to ``(B, 3, H, W)`` in [-1, 1]; grown first if the source is larger than theirs.
         ``style``: ``(B, dim)``, that of the transformer times its share; zeros for a picture as it is."""
-        height, width = (4 * int(side) // SHRINK for side in source.quarter.shape[-2:])
-        raw = latents * self.deviation + self.mean
-        if tuple(raw.shape[-2:]) != (height, width):
-            raw = functional.interpolate(raw, (height, width), mode="bilinear", align_corners=False)
-        return cast(Tensor, self.decoder(raw, source, style).clamp(-1, 1))
+        return self.drawn(fitting(latents, source), source, style)
+
+    def drawn(self, latents: Tensor, source: Features, style: Tensor) -> Tensor:
+        """``decode``, of latents that have the source's size."""
+        return cast(Tensor, self.decoder(latents * self.deviation + self.mean, source, style).clamp(-1, 1))
+
+
+def fitting(latents: Tensor, source: Features) -> Tensor:
+    """Grown to the source's size, if theirs is another."""
+    height, width = (4 * int(side) // SHRINK for side in source.quarter.shape[-2:])
+    if tuple(latents.shape[-2:]) == (height, width):
+        return latents
+    return functional.interpolate(latents, (height, width), mode="bilinear", align_corners=False)

@@ -17,8 +17,9 @@ from streamfx.diffusion.rope import Rope3D
 from streamfx.diffusion.schedules import TRAIN_STEPS, Schedule, flow
 from streamfx.diffusion.similarity import SimilarityFilter
 from streamfx.diffusion.stream_batch import Call, StreamBatch
-from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, Features
+from streamfx.models.tiny.autoencoder import SHRINK, Features
 from streamfx.models.tiny.dit import PATCH, Cached, TinyDiT
+from streamfx.models.tiny.parts import Codes
 
 MOST_STEPS = 2
 SINKS, WINDOW = 1, 2
@@ -118,11 +119,12 @@ class _Denoiser:
 class TinyStream:
     """Restyles pictures one after the other; results come out ``steps - 1`` pictures later.
 
-    The decoder draws at the size of what it is given. Cuts are noticed, and begin a new past.
+    The decoder draws at the size of what it is given. Cuts are noticed, and begin a new past. ``codes`` may be another
+    one, that does the same, from any picture on.
     """
 
-    def __init__(self, autoencoder: Autoencoder, dit: TinyDiT, memory: TinyMemory | None = None) -> None:
-        self._codes, self._dit, self._memory = autoencoder, dit, memory or TinyMemory()
+    def __init__(self, codes: Codes, dit: TinyDiT, memory: TinyMemory | None = None) -> None:
+        self.codes, self._dit, self._memory = codes, dit, memory or TinyMemory()
         weight = dit.close.weight
         self._device, self._dtype = weight.device, weight.dtype
         self._model: _Denoiser | None = None
@@ -165,7 +167,7 @@ class TinyStream:
         batch.set_schedule(_schedule(look.steps))
         batch.guidance = look.guidance
         model.look = look
-        features = self._codes.encoder.features(given)
+        features = self.codes.features(given)
         self._features.appendleft(features)
         source = self._latent(given, features, size)
         finished = self._unchanged(source, look)
@@ -176,7 +178,7 @@ class TinyStream:
                 return None
             self._change = finished - model.source(batch.lag)
         style = (look.strength * look.style[None]).to(finished)
-        self._shown = self._codes.decode(finished, self._features[batch.lag], style)[0]
+        self._shown = self.codes.decode(finished, self._features[batch.lag], style)[0]
         return self._given(self._shown, batch)
 
     def _unchanged(self, source: Tensor, look: TinyLook) -> Tensor | None:
@@ -195,8 +197,8 @@ class TinyStream:
         """The source's normalised latent at the transformer's size, ``(1, C, h, w)``."""
         if tuple(given.shape[-2:]) != (size[1], size[0]):
             small = functional.interpolate(given.float(), (size[1], size[0]), mode="bilinear", antialias=True)
-            features = self._codes.encoder.features(small.to(given.dtype))
-        return (self._codes.encoder.latents(features) - self._codes.mean) / self._codes.deviation
+            features = self.codes.features(small.to(given.dtype))
+        return self.codes.latents(features)
 
     def _prepared(self, size: tuple[int, int], look: TinyLook) -> tuple[_Denoiser, StreamBatch]:
         threshold = min(look.threshold, _NEVER)

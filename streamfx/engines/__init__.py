@@ -1,0 +1,11 @@
+"""How a module executes: by torch as it is, or by a compiler that is quicker on this machine.
+
+A ``Part`` is a module with its inputs by name; a backend makes an ``Engine`` of it, which is called with tensors and
+gives tensors. ``choose`` measures which engine is quickest here, and looks whether it computes the same.
+"""
+
+from streamfx.engines.base import Engine, Part, error_of
+from streamfx.engines.choose import Choice, Measured, choose
+from streamfx.engines.eager import Eager
+
+__all__ = ["Choice", "Eager", "Engine", "Measured", "Part", "choose", "error_of"]
