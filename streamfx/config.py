@@ -33,7 +33,9 @@ class FilterConfig(_Strict):
     name: str = Field(description="a name from `streamfx filters`, or module:Class")
     params: dict[str, Any] = Field(default_factory=dict, description="its parameters")
     inline: bool = Field(False, description="in a thread of the stream's process, for debugging")
-    threads: int = Field(1, ge=1, le=256, description="CPU threads it may use")
+    threads: int | None = Field(
+        None, ge=1, le=256, description="CPU threads it may use; default: 1, and where files go to files, all there are"
+    )
 
     def choice(self) -> FilterChoice:
         """The filter itself. Raises ``UsageError`` or ``FilterError``."""

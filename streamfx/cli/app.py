@@ -49,7 +49,7 @@ def run(
     inline: Annotated[
         bool | None, typer.Option("--inline", help="Run the filter in this process, for debugging.", show_default=False)
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads for the filter. Default: 1.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads for the filter. Default: 1, for files all.")] = None,
     overwrite: Annotated[
         bool | None, typer.Option("--overwrite", "-y", help="Replace output files.", show_default=False)
     ] = None,

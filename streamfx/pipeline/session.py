@@ -348,7 +348,8 @@ class Session:
     def _start_filter(self, group: asyncio.TaskGroup, choice: FilterChoice, output: OutputFormat) -> _Filter:
         first = self._filter is None and choice is self._choice
         params = (self._params if first and self._params else choice.params).model_dump(mode="json")
-        spec = FilterSpec(choice.target, output.size, float(output.fps), choice.threads, params)
+        threads = choice.threads or (1 if output.live else _cores())
+        spec = FilterSpec(choice.target, output.size, float(output.fps), threads, params)
         kind = InlineFilter if choice.inline else WorkerFilter
         entry = _Filter(choice, kind(spec, choice.type.info.largest_block, self._filter_event))
         work = self._guard(entry.runner.run()) if first else self._try_filter(entry)
@@ -464,6 +465,13 @@ async def _until_ready(entry: _Filter) -> None:
 async def _all_opened(sinks: Sequence[Sink]) -> None:
     for sink in sinks:
         await sink.opened()
+
+
+def _cores() -> int:
+    """That this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _place(url: MediaUrl) -> Hashable:

@@ -15,13 +15,14 @@ from streamfx.media.url import MediaUrl
 @dataclass(frozen=True, slots=True)
 class FilterChoice:
     """A filter and its parameters. ``target``: ``module:Class``, what the worker process imports.
-    ``inline``: run it in a thread of this process, for debugging. ``threads``: CPU threads it may use."""
+    ``inline``: run it in a thread of this process, for debugging. ``threads``: CPU threads it may use; None
+    leaves a live stream's other cores to its encoders, and takes all from file to file."""
 
     target: str
     type: AnyFilter
     params: Params
     inline: bool = False
-    threads: int = 1
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
