@@ -68,7 +68,8 @@ def in_all_styles() -> dict[str, Picture]:
 def test_every_style_is_one_of_its_own(in_all_styles: dict[str, Picture]) -> None:
     assert len(in_all_styles) >= 12
     for (one, a), (other, b) in combinations(in_all_styles.items(), 2):
-        assert difference(a, b) > 5, f"{one} looks like {other}"
+        drawn = (np.minimum(a, b) < 240).any(axis=-1)  # not the paper that pencil and crayons leave as it is
+        assert difference(a[drawn], b[drawn]) > 10, f"{one} looks like {other}"
     for name, picture in in_all_styles.items():
         assert difference(picture, scene(1)) > 5, f"{name} looks like the source"
 
