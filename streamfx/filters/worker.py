@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 SETUP_TIMEOUT = 300.0
 """Seconds a filter may take to set up."""
 
+_PROCESS = "streamfx.filters.worker_process"
 _STABLE_AFTER = 30.0
 _ERRORS_IN_A_ROW = 3
 
@@ -89,14 +90,54 @@ class _Runner:
         self._params = self._params_news = params.model_dump(mode="json")
 
 
+class Standby:
+    """A worker process that imports a filter, and the packages that it needs, while the source is still being opened:
+    that takes most of the time until a filter is ready."""
+
+    def __init__(self, child: Child, target: str, threads: int, ending: contextlib.AsyncExitStack) -> None:
+        self._child, self._for, self._ending = child, (target, threads), ending
+
+    def fits(self, spec: FilterSpec) -> bool:
+        """Whether it is still there, and of use for ``spec``."""
+        return self._child.returncode is None and self._for == (spec.target, spec.threads)
+
+    @contextlib.asynccontextmanager
+    async def handed_over(self) -> AsyncIterator[Child]:
+        """The process is the caller's: it ends with this block, not with ``standby``'s."""
+        async with self._ending.pop_all():
+            yield self._child
+
+
+@contextlib.asynccontextmanager
+async def standby(target: str, threads: int) -> AsyncIterator[Standby | None]:
+    """A worker that gets ready for ``target``; it ends with this block unless it was handed over. None if no process
+    can be started now."""
+    async with contextlib.AsyncExitStack() as ending:
+        try:
+            child = await ending.enter_async_context(spawn(_PROCESS, target))
+        except OSError:
+            yield None
+            return
+        child.send({"ahead": target, "threads": threads})
+        yield Standby(child, target, threads, ending)
+
+
 class WorkerFilter(_Runner):
-    """The filter in a process of its own. ``block``: the most frames a call will bring.
+    """The filter in a process of its own. ``block``: the most frames a call will bring. ``first``: the process for its
+    first life, if it fits.
 
     ``on_event`` is told ("ready" | "restart", reason).
     """
 
-    def __init__(self, spec: FilterSpec, block: int, on_event: Callable[[str, str], None] | None = None) -> None:
+    def __init__(
+        self,
+        spec: FilterSpec,
+        block: int,
+        on_event: Callable[[str, str], None] | None = None,
+        first: Standby | None = None,
+    ) -> None:
         super().__init__(spec, on_event)
+        self._first = first
         self._half = block * spec.size[0] * spec.size[1] * 3
         self._child: Child | None = None
         self._arena: Arena | None = None
@@ -131,7 +172,7 @@ class WorkerFilter(_Runner):
         """One life of the worker, from start to death. Returns what it died of."""
         arena = Arena.create(2 * self._half)
         try:
-            async with spawn("streamfx.filters.worker_process", self._spec.target) as child:
+            async with self._process() as child:
                 self._child = child
                 await self._set_up(child, arena)
                 self._arena = arena
@@ -146,6 +187,11 @@ class WorkerFilter(_Runner):
             if self._gone is not None and not self._gone.done():
                 self._gone.cancel()
             arena.close()
+
+    def _process(self) -> contextlib.AbstractAsyncContextManager[Child]:
+        first, self._first = self._first, None
+        fits = first is not None and first.fits(self._spec)
+        return first.handed_over() if first is not None and fits else spawn(_PROCESS, self._spec.target)
 
     async def _set_up(self, child: Child, arena: Arena) -> None:
         spec = dataclasses.asdict(self._spec) | {"params": self._params}

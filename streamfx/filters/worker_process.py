@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import time
@@ -15,16 +16,21 @@ from numpy.typing import NDArray
 from streamfx.core.errors import FilterError, StreamFXError
 from streamfx.filters.base import Block
 from streamfx.filters.host import FilterHost, FilterSpec
+from streamfx.filters.registry import load
 from streamfx.ipc.arena import Arena
 from streamfx.ipc.parent import Parent
 
 
 def main() -> int:
     parent = Parent()
+    _be_first_to_go()
     hello = parent.receive()
+    if hello is not None and "ahead" in hello:
+        _limit_threads(hello["threads"])
+        _import_ahead(hello["ahead"])
+        hello = parent.receive()
     if hello is None:
         return 0
-    _be_first_to_go()
     arena = Arena.attach(hello["arena"])
     spec = FilterSpec(hello["target"], tuple(hello["size"]), hello["fps"], hello["threads"], hello["params"])
     _limit_threads(spec.threads)
@@ -43,6 +49,13 @@ def main() -> int:
         return 1
     host.close()
     return 0
+
+
+def _import_ahead(target: str) -> None:
+    """What setting up this filter is going to import. What goes wrong now is told then."""
+    with contextlib.suppress(StreamFXError, ImportError):
+        for package in load(target).info.needs:
+            importlib.import_module(package)
 
 
 def _serve(host: FilterHost, request: dict[str, Any], arena: Arena, size: tuple[int, int]) -> dict[str, Any]:

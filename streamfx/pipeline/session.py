@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import itertools
 import logging
@@ -21,7 +22,7 @@ from streamfx.core.stats import SessionStats
 from streamfx.filters.base import Params
 from streamfx.filters.host import FilterSpec
 from streamfx.filters.registry import lacking, parse_changes
-from streamfx.filters.worker import InlineFilter, WorkerFilter
+from streamfx.filters.worker import InlineFilter, Standby, WorkerFilter, standby
 from streamfx.media.base import (
     LIVE_SINKS,
     MediaInfo,
@@ -119,6 +120,7 @@ class Session:
         self._choice = settings.filter
         self._params = settings.filter.params if settings.filter else None
         self._filter: _Filter | None = None
+        self._standby: Standby | None = None
         self._switching = asyncio.Lock()
         self._source: Source | None = None
         self._format: OutputFormat | None = None
@@ -150,7 +152,7 @@ class Session:
         opened = False
         opening = self._open(request) if self._open else open_source(self._settings.source, request)
         try:
-            async with asyncio.timeout(None) as self._opening, opening as source:
+            async with asyncio.timeout(None) as self._opening, self._filter_ahead() as self._standby, opening as source:
                 opened = True
                 self._opening.reschedule(None)
                 await self._stream(source)
@@ -348,13 +350,24 @@ class Session:
     def _start_filter(self, group: asyncio.TaskGroup, choice: FilterChoice, output: OutputFormat) -> _Filter:
         first = self._filter is None and choice is self._choice
         params = (self._params if first and self._params else choice.params).model_dump(mode="json")
-        threads = choice.threads or (1 if output.live else _cores())
-        spec = FilterSpec(choice.target, output.size, float(output.fps), threads, params)
-        kind = InlineFilter if choice.inline else WorkerFilter
-        entry = _Filter(choice, kind(spec, choice.type.info.largest_block, self._filter_event))
+        spec = FilterSpec(choice.target, output.size, float(output.fps), _threads(choice, output.live), params)
+        block = choice.type.info.largest_block
+        if choice.inline:
+            entry = _Filter(choice, InlineFilter(spec, block, self._filter_event))
+        else:
+            entry = _Filter(choice, WorkerFilter(spec, block, self._filter_event, self._standby if first else None))
         work = self._guard(entry.runner.run()) if first else self._try_filter(entry)
         entry.task = group.create_task(work, name=f"filter {choice.type.name}")
         return entry
+
+    def _filter_ahead(self) -> AbstractAsyncContextManager[Standby | None]:
+        """The filter's process, importing while the source is opened."""
+        choice, source = self._choice, self._settings.source
+        if choice is None or choice.inline:
+            return contextlib.nullcontext()
+        # Whether a source is live is known only when it is open; a guess that was wrong costs a process, no more.
+        live = self._has_live_outputs or source.scheme != "file" or source.flag("realtime", False)
+        return standby(choice.target, _threads(choice, live))
 
     async def _try_filter(self, entry: _Filter) -> None:
         """A filter that is switched to may fail to start: the one before stays, and the stream goes on."""
@@ -465,6 +478,11 @@ async def _until_ready(entry: _Filter) -> None:
 async def _all_opened(sinks: Sequence[Sink]) -> None:
     for sink in sinks:
         await sink.opened()
+
+
+def _threads(choice: FilterChoice, live: bool) -> int:
+    """A live stream leaves the other cores to decoding and encoding, unless it was told."""
+    return choice.threads or (1 if live else _cores())
 
 
 def _cores() -> int:

@@ -17,7 +17,7 @@ import pytest
 from streamfx.core.errors import FilterCrashedError, FilterError
 from streamfx.filters.base import Block
 from streamfx.filters.host import FilterSpec
-from streamfx.filters.worker import InlineFilter, Rendered, WorkerFilter
+from streamfx.filters.worker import InlineFilter, Rendered, WorkerFilter, standby
 from tests.unit.filters.sample_filters import TrickParams
 
 HERE = "tests.unit.filters.sample_filters"
@@ -159,6 +159,55 @@ async def test_a_module_the_worker_cannot_find_is_told_in_a_sentence() -> None:
     runner = WorkerFilter(FilterSpec("no.such.module:X", SIZE, 30.0, 1, {}), 1)
     with pytest.raises(FilterError, match=r"^filter no\.such\.module:X: there is no module"):
         await runner.run()
+
+
+@contextlib.asynccontextmanager
+async def alive(runner: WorkerFilter) -> AsyncIterator[None]:
+    running = asyncio.create_task(runner.run())
+    try:
+        async with asyncio.timeout(10):
+            await runner.wait_ready()
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_process_on_standby_is_the_first_one_and_no_other() -> None:
+    target = f"{HERE}:Tricky"
+    async with standby(target, 1) as ready:
+        assert ready is not None
+        (waiting,) = psutil.Process().children()
+        runner = WorkerFilter(FilterSpec(target, SIZE, 30.0, 1, {}), 4, first=ready)
+        async with alive(runner):
+            assert runner.pid == waiting.pid
+            subject = Bench(runner)
+            assert await subject.works()
+            subject.trick("exit")
+            with pytest.raises(FilterCrashedError):
+                await subject.process()
+            subject.trick("none")
+            await subject.back()
+            assert runner.pid != waiting.pid
+        assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(("target", "threads"), [(f"{HERE}:Late", 1), (f"{HERE}:Tricky", 2)])
+async def test_a_process_on_standby_for_something_else_is_left(target: str, threads: int) -> None:
+    async with standby(target, threads) as ready:
+        (waiting,) = psutil.Process().children()
+        runner = WorkerFilter(FilterSpec(f"{HERE}:Tricky", SIZE, 30.0, 1, {}), 4, first=ready)
+        async with alive(runner):
+            assert runner.pid != waiting.pid
+    assert psutil.Process().children() == []
+
+
+async def test_what_is_wrong_with_a_filter_is_told_as_without_a_standby() -> None:
+    async with standby(f"{HERE}:Missing", 1) as ready:
+        runner = WorkerFilter(FilterSpec(f"{HERE}:Missing", SIZE, 30.0, 1, {}), 1, first=ready)
+        with pytest.raises(FilterError, match="cannot be loaded"):
+            await runner.run()
+    assert psutil.Process().children() == []
 
 
 @pytest.mark.parametrize(("scale", "width"), [(1.0, 16), (0.5, 8)])
