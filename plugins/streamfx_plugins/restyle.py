@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +23,17 @@ from streamfx_plugins.steady import SHARE, Steady
 if TYPE_CHECKING:
     import torch
 
+    from streamfx.engines.build import Order
+    from streamfx.models.tiny.engines import EngineTakeover
     from streamfx.models.tiny.stream import TinyLook
 
 _LEAST = 16
 """Pixels a side: what one token of the transformer stands for."""
 
 _MULTIPLE = 8
+
+_CALIBRATING = 24
+"""Frames that int8 is scaled by."""
 
 _THUMBNAILS = {name: f"/static/img/styles/{name}.jpg" for name in BY_NAME}
 """What the page shows; made by examples/train_restyle/pictures.py."""
@@ -89,6 +96,12 @@ class RestyleParams(Params):
     detail: int = at_setup(384, "pixels: drawn at the area of a square of this side, then grown", ge=64, le=2048)
     precision: Literal["auto", "single", "half"] = at_setup("auto", "half where the processor multiplies bfloat16")
     device: str = at_setup("auto", "auto, cpu, cuda or cuda:N")
+    engine: str = at_setup(
+        "eager",
+        "what runs the networks on a CPU: eager (torch), auto (the quickest by measurement), or one by name, as "
+        "openvino-bf16; built beside the stream, which takes it over when it is ready",
+    )
+    calibrate: str = at_setup("", "a clip that int8 engines are scaled by; by default the stream's first frames")
 
 
 class Restyle(Filter[RestyleParams]):
@@ -127,7 +140,10 @@ class Restyle(Filter[RestyleParams]):
         self._sources: deque[tuple[float, NDArray[np.uint8], NDArray[Any]]] = deque(maxlen=2)
         self._steady = Steady()
         self._looked: tuple[Any, ...] = ()
+        self._engines: EngineTakeover | None = None
         self._warm_up(context.size, params)
+        if params.engine != "eager":
+            self._engines = self._takeover(context, params)
 
     def process(self, block: Block, params: RestyleParams) -> Block:
         given = [
@@ -139,6 +155,19 @@ class Restyle(Filter[RestyleParams]):
             return Block()
         return block.with_video(np.stack([picture for picture, _ in shown]), tuple(moment for _, moment in shown))
 
+    def compile(self, context: Context, params: RestyleParams) -> None:
+        from streamfx.engines.build import build
+        from streamfx.engines.cache import EngineCache
+
+        frames = _clip(params.calibrate) if params.calibrate else ()
+        fit = build(_order(context, params), EngineCache(), frames)
+        for line in fit.told:
+            context.tell(line)
+
+    def close(self) -> None:
+        if self._engines is not None:
+            self._engines.close()
+
     def reset(self) -> None:
         self._stream.reset()
         self._sources.clear()
@@ -149,9 +178,13 @@ class Restyle(Filter[RestyleParams]):
     ) -> tuple[NDArray[np.uint8], float] | None:
         look, detail = self._look(params, level)
         size = drawing_size((frame.shape[1], frame.shape[0]), detail)
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        small = np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), np.uint8)
         self._sources.append((moment, frame.copy(), small))
-        found = self._stream.step(self._to_tensor(small), moment, look)
+        if self._engines is None:
+            found = self._stream.step(self._to_tensor(small), moment, look)
+        else:
+            with self._engines.frame(small):
+                found = self._stream.step(self._to_tensor(small), moment, look)
         if found is None:
             return None
         picture, label = found
@@ -164,6 +197,19 @@ class Restyle(Filter[RestyleParams]):
             self._steady.reset()
             self._looked = looked
         return grow(self._steady(drawn, small, SHARE * params.temporal), source), label
+
+    def _takeover(self, context: Context, params: RestyleParams) -> EngineTakeover:
+        """Raises ``UsageError`` for an engine that there is not."""
+        from streamfx.engines.build import candidates
+        from streamfx.engines.recipe import Recipe
+        from streamfx.models.tiny.engines import EngineTakeover
+
+        if self._device != "cpu":
+            raise UsageError(f"engine {params.engine} is for a CPU so far; with device {self._device} take eager")
+        (*_, last) = candidates(params.engine, Recipe("eager")) or [Recipe("eager")]
+        frames = _clip(params.calibrate) if params.calibrate else []
+        wanted = _CALIBRATING if last.precision == "int8" else 0
+        return EngineTakeover(self._stream, _order(context, params), context.tell, frames, wanted)
 
     def _look(self, params: RestyleParams, level: int) -> tuple[TinyLook, int]:
         """What the stream is to do at a quality level, and the side of what is drawn."""
@@ -222,6 +268,17 @@ class Restyle(Filter[RestyleParams]):
         self.reset()
 
 
+def _order(context: Context, params: RestyleParams) -> Order:
+    """The engines for all levels of quality."""
+    from streamfx.models.tiny.engines import order
+
+    sizes = [
+        (drawing_size(context.size, round(detail * params.detail)), round(side * params.side))
+        for _, detail, side, _ in _LEVELS
+    ]
+    return order(sizes, params.steps, params.engine, context.threads)
+
+
 def drawing_size(frame: tuple[int, int], detail: int) -> tuple[int, int]:
     """(width, height) to draw at: about the area of a square of ``detail`` in the shape of the frame, never larger than
     the frame but for what is missing to multiples of 8."""
@@ -236,6 +293,19 @@ def _recoloured(drawn: NDArray[Any], source: NDArray[Any], share: float) -> NDAr
     ours, theirs = (cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb) for picture in (drawn, small))
     ours[..., 1:] = cv2.addWeighted(ours[..., 1:], 1 - share, theirs[..., 1:], share, 0)
     return np.asarray(cv2.cvtColor(ours, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def _clip(path: str) -> list[NDArray[np.uint8]]:
+    """The first frames of a clip, as RGB, every tenth. Raises ``UsageError``."""
+    try:
+        with av.open(path) as container:
+            frames = islice(container.decode(video=0), 0, 10 * _CALIBRATING, 10)
+            found = [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
+    except (OSError, IndexError, av.FFmpegError) as error:
+        raise UsageError(f"calibrate {path} cannot be read as a video; give a clip that plays") from error
+    if not found:
+        raise UsageError(f"calibrate {path} has no pictures; give a clip that plays")
+    return found
 
 
 def _read(path: str) -> NDArray[np.uint8]:

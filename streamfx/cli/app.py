@@ -36,6 +36,10 @@ def run(
         str | None, typer.Option("--filter", "-f", help="Filter; [b]streamfx filters[/b] lists them.")
     ] = None,
     set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="How the filter's networks run: eager, [b]auto[/b] (by measurement), openvino-bf16 …"),
+    ] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of the output. Default: the source's.")] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the output. Default: the source's.")] = None,
@@ -72,7 +76,7 @@ def run(
         "overwrite": overwrite,
         "stats_json": stats_json,
     }
-    of_filter = {"name": filter, "params": _pairs(set or []) or None, "inline": inline, "threads": threads}
+    of_filter = {"name": filter, "params": _pairs(set or [], engine) or None, "inline": inline, "threads": threads}
     flags["filter"] = {key: value for key, value in of_filter.items() if value is not None} or None
 
     from streamfx.cli.run import run_session
@@ -80,7 +84,7 @@ def run(
 
     given = {key: value for key, value in flags.items() if value is not None}
     if "filter" in given and "name" not in given["filter"] and config is None:
-        raise UsageError("--set, --inline and --threads are for a filter; name it with --filter")
+        raise UsageError("--set, --engine, --inline and --threads are for a filter; name it with --filter")
     run_session(load_config(config, given))
 
 
@@ -91,6 +95,10 @@ def serve(
         str | None, typer.Option("--filter", "-f", help="Filter of the session [b]live[/b] to begin with.")
     ] = None,
     set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="How the filter's networks run: eager, [b]auto[/b] (by measurement), openvino-bf16 …"),
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1; others need STREAMFX_TOKEN to be set.")
     ] = None,
@@ -107,7 +115,7 @@ def serve(
     Open the address it prints: choose a camera or a file, see before and after, change everything while it runs.
     """
     _set_up_logging(log_level)
-    of_filter = {"name": filter, "params": _pairs(set or []) or None}
+    of_filter = {"name": filter, "params": _pairs(set or [], engine) or None}
     flags: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -118,7 +126,7 @@ def serve(
     flags["filter"] = {key: value for key, value in of_filter.items() if value is not None} or None
     given = {key: value for key, value in flags.items() if value is not None}
     if "filter" in given and filter is None and config is None:
-        raise UsageError("--set is for a filter; name it with --filter")
+        raise UsageError("--set and --engine are for a filter; name it with --filter")
 
     from streamfx.cli.serve import run_server
 
@@ -163,6 +171,43 @@ def pull_model(name: Annotated[str, typer.Argument(help="A name from the list.",
     pull_model(name)
 
 
+@app.command("compile")
+def compile_engines(
+    filter: Annotated[str, typer.Argument(help="A filter whose networks have engines.", show_default=False)],
+    set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
+    engine: Annotated[str, typer.Option(help="[b]auto[/b] (by measurement), or one by name, as openvino.")] = "auto",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the stream.")] = "1280x720",
+    threads: Annotated[int, typer.Option(help="CPU threads of the filter; 1 in a live stream.")] = 1,
+) -> None:
+    """Make a filter's engines ahead, for streams of a size: those that run later with --engine find them ready."""
+    from streamfx.cli.engines import compile_for
+
+    compile_for(filter, _pairs(set or [], engine), size, threads)
+
+
+engines = typer.Typer(help="List the engines that are kept, or remove them.", no_args_is_help=True)
+app.add_typer(engines, name="engines", rich_help_panel="Commands")
+
+
+@engines.command("ls")
+def list_engines() -> None:
+    """List the engines, the last used first."""
+    from streamfx.cli.engines import show_engines
+
+    show_engines()
+
+
+@engines.command("rm")
+def remove_engines(
+    keys: Annotated[list[str] | None, typer.Argument(help="Beginnings of keys.", show_default=False)] = None,
+    all: Annotated[bool, typer.Option("--all", help="Remove all.", show_default=False)] = False,
+) -> None:
+    """Remove engines."""
+    from streamfx.cli.engines import remove
+
+    remove(keys or [], all)
+
+
 @app.command()
 def doctor() -> None:
     """Show what this machine can do, and the command that adds what is missing."""
@@ -185,8 +230,8 @@ def top(
 ) -> None: ...
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = {}
+def _pairs(texts: list[str], engine: str | None = None) -> dict[str, str]:
+    pairs = {} if engine is None else {"engine": engine}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:

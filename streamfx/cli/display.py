@@ -31,6 +31,13 @@ def make_display(session: Session) -> AbstractContextManager[Display]:
     return _TerminalDisplay(session, console) if console.is_terminal else _LineDisplay(session, console)
 
 
+def _print_notes(console: Console, notes: list[str], told: int) -> int:
+    """Prints what the filter has said since the first ``told``; how many those are now."""
+    for note in notes[told:]:
+        console.print(f"filter: {note}", highlight=False, markup=False, soft_wrap=True)
+    return len(notes)
+
+
 class _LineDisplay:
     """For logs and pipes: says what changes, and how it stands every ten seconds."""
 
@@ -40,6 +47,7 @@ class _LineDisplay:
         self._session = session
         self._console = console
         self._told: dict[str, str] = {}
+        self._notes = 0
         self._next = time.monotonic() + self._EVERY
 
     def __enter__(self) -> Self:
@@ -59,6 +67,7 @@ class _LineDisplay:
             if text and self._told.get(name) != text:
                 self._console.print(f"{name}: {text}", highlight=False, soft_wrap=True)
         self._told |= current
+        self._notes = _print_notes(self._console, stats["notes"], self._notes)
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + self._EVERY
             self._console.print(_status_line(stats, 0.0), highlight=False, soft_wrap=True)
@@ -83,6 +92,7 @@ class _TerminalDisplay:
         self._started = time.monotonic()
         self._last: tuple[float, int] = (self._started, 0)
         self._rate = 0.0
+        self._notes = 0
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -96,6 +106,7 @@ class _TerminalDisplay:
     def update(self) -> None:
         stats = self._session.stats()
         self._measure(stats["counters"].get("frames_out", 0))
+        self._notes = _print_notes(self._live.console, stats["notes"], self._notes)
         info = self._session.info
         if info is not None and not info.live and info.duration:
             self._show_progress(stats, info.duration)

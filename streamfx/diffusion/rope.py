@@ -53,6 +53,10 @@ class Rope3D:
         """``(frames, P, 2)``: cosine and sine of places in time, for the pairs of the first ``time_dim`` dimensions."""
         return torch.view_as_real(self._time[self.frames - 1 :])
 
+    def turns_at(self, places: Tensor) -> Tensor:
+        """``(…)`` places from above ``-frames`` to below ``frames`` → ``(…, P, 2)``: their cosines and sines."""
+        return torch.view_as_real(self._time[(places + (self.frames - 1)).long()])
+
     def space(self, x: Tensor) -> Tensor:
         """``(…, S, H, D)``, S the tokens of one frame in rows: rows and columns applied."""
         return _turned(x, slice(self.time_dim, None), self._space[:, None].to(x.device))
@@ -61,6 +65,16 @@ class Rope3D:
         """``(…, N, S, H, D)`` and positions ``(N,)`` from above ``-frames`` to below ``frames``: each frame turned to
         its place in the window."""
         return _turned(x, slice(self.time_dim), self._time[positions + (self.frames - 1)][:, None, None].to(x.device))
+
+
+def space_turns(grid: tuple[int, int], dim: int, theta: float = 10_000.0, device: torch.device | None = None) -> Tensor:
+    """``Rope3D.turns`` of a grid (height, width) that may be symbolic, for what is exported: ``(S, P, 2)`` float32."""
+    height, width = grid
+    axis = 2 * (dim // 6)
+    rates = theta ** -(torch.arange(0, axis, 2, dtype=torch.float32, device=device) / axis)
+    rows, columns = (torch.arange(length, dtype=torch.float32, device=device)[:, None] * rates for length in grid)
+    angles = torch.cat([rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)], -1).flatten(0, 1)
+    return torch.stack([angles.cos(), angles.sin()], -1)
 
 
 def _turned(x: Tensor, part: slice, turns: Tensor) -> Tensor:

@@ -55,6 +55,10 @@ class Engine(Protocol):
     name: str
     """Of the backend, with the precision it computes in: ``openvino-bf16``."""
 
+    def takes(self, *given: Tensor) -> bool:
+        """Whether a call with tensors of these shapes would be quick: nothing must be compiled for them first."""
+        ...
+
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Tensors of the part's example or, where that is dynamic, of other lengths; single precision. What is
         returned is in single precision too, and the caller's own. Raises ``ValueError`` for other shapes."""

@@ -17,7 +17,13 @@ class Eager:
         self.name = "eager-bf16" if dtype == torch.bfloat16 else "eager"
         self._part, self._dtype = part, dtype
         module = copy.deepcopy(part.module).eval().requires_grad_(False).to(dtype)
-        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._module = module
+
+    def takes(self, *given: Tensor) -> bool:
+        return True
 
     @torch.inference_mode()
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:

@@ -19,7 +19,7 @@ class OnnxRuntime:
     """Of a file that ``export`` made of ``part``. ``threads``: 0 takes what the machine has. Raises ``UsageError`` if
     the package is missing."""
 
-    name = "onnxruntime"
+    name: str = "onnxruntime"
 
     def __init__(self, part: Part, path: Path, threads: int = 0) -> None:
         try:
@@ -33,6 +33,9 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._part = part
         self._session: Any = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def takes(self, *given: Tensor) -> bool:
+        return True
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         self._part.check(given)

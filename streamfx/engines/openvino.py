@@ -13,7 +13,7 @@ from torch import Tensor
 from streamfx.core.errors import UsageError
 from streamfx.engines.base import Part
 
-_MOST = 8
+_MOST = 16
 """Shapes that are kept ready."""
 
 
@@ -43,6 +43,9 @@ class OpenVino:
     def prepare(self, *shapes: tuple[int, ...]) -> None:
         """So that the first call with these shapes, one an input, is as quick as any."""
         self._request(shapes)
+
+    def takes(self, *given: Tensor) -> bool:
+        return tuple(tuple(x.shape) for x in given) in self._ready
 
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         self._part.check(given)

@@ -7,12 +7,15 @@ deadlines or processes: it gets a block of frames and returns a block of frames,
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+from streamfx.core.errors import UsageError
 
 Lane = Literal["video", "audio"]
 
@@ -101,12 +104,14 @@ class Block:
 class Context:
     """What a filter is told at set-up. ``size``: (width, height) of the frames it will be given; under pressure
     they come smaller, down to ``FilterInfo.min_scale`` of it or another of ``FilterInfo.sizes``.
-    ``fps``: nominal frames per second, 0 if unknown. ``threads``: CPU threads it should keep to."""
+    ``fps``: nominal frames per second, 0 if unknown. ``threads``: CPU threads it should keep to. ``tell``: a sentence
+    for whoever watches the stream, said from any thread, rarely."""
 
     size: tuple[int, int]
     fps: float = 0.0
     threads: int = 1
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("streamfx.filter"))
+    tell: Callable[[str], None] = field(default=lambda text: logging.getLogger("streamfx.filter").info("%s", text))
 
 
 P = TypeVar("P", bound=Params)
@@ -133,6 +138,11 @@ class Filter(Generic[P]):
 
     def setup(self, context: Context, params: P) -> None:
         """Loads weights and warms up; may take seconds. Called once, before the first ``process``."""
+
+    def compile(self, context: Context, params: P) -> None:
+        """Makes ahead what would be made beside a running stream: engines. May take minutes; ``setup`` is not called
+        before. Raises ``UsageError`` if there is nothing to make for these parameters."""
+        raise UsageError(f"filter {self.name!r} has no engines to be made ahead")
 
     def process(self, block: Block, params: P) -> Block:
         """Returns filtered pictures, of any size, with the ``pts`` of the frames they belong to.

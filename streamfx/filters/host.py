@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from streamfx.core.errors import FilterError, StreamFXError
+from streamfx.core.errors import FilterError, StreamFXError, redact
 from streamfx.filters.base import Block, Context, Filter, Params
 from streamfx.filters.registry import load
 from streamfx.filters.resize import resize_block, working_size
 
 MOST_IN_FLIGHT = 128
 """Frames by which a filter's output may be behind its input."""
+
+_MOST_NOTES, _LONGEST_NOTE = 32, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,13 @@ class FilterHost:
         self._info = kind.info
         self._params: Params = kind.params_type.model_validate(spec.params)
         self._given: deque[float] = deque(maxlen=MOST_IN_FLIGHT)
+        self._notes: deque[str] = deque(maxlen=_MOST_NOTES)
         context = Context(
             size=working_size(spec.size, self._info.sizes, 1.0),
             fps=spec.fps,
             threads=spec.threads,
             logger=logging.getLogger(f"streamfx.filter.{kind.name}"),
+            tell=self._notes.append,
         )
         try:
             self._filter.setup(context, self._params)
@@ -57,6 +61,13 @@ class FilterHost:
     def configure(self, params: dict[str, Any]) -> None:
         """Takes other parameters from the next block on."""
         self._params = type(self._params).model_validate(params)
+
+    def notes(self) -> list[str]:
+        """What the filter has said since the last call."""
+        found = []
+        while self._notes:
+            found.append(redact(self._notes.popleft())[:_LONGEST_NOTE])
+        return found
 
     def reset(self) -> None:
         self._given.clear()

@@ -126,7 +126,7 @@ class WorkerFilter(_Runner):
     """The filter in a process of its own. ``block``: the most frames a call will bring. ``first``: the process for its
     first life, if it fits.
 
-    ``on_event`` is told ("ready" | "restart", reason).
+    ``on_event`` is told ("ready" | "restart", reason), and ("note", what the filter says).
     """
 
     def __init__(
@@ -235,6 +235,8 @@ class WorkerFilter(_Runner):
         return self._result(answer, block, arena)
 
     def _result(self, answer: dict[str, Any], block: Block, arena: Arena) -> Rendered:
+        for note in answer.get("notes", ()):
+            self._on_event("note", note)
         if answer["kind"] == "fatal":
             raise self._lost(answer["error"])
         if "error" in answer:
@@ -294,11 +296,14 @@ class InlineFilter(_Runner):
 
         try:
             async with asyncio.timeout(timeout):
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                rendered = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except TimeoutError:
             raise FilterCrashedError(f"filter {self._spec.target} hung for more than {timeout:.1f} s") from None
         except MemoryError as error:
             raise FilterError(f"filter {self._spec.target} ran out of memory") from error
+        for note in host.notes():
+            self._on_event("note", note)
+        return rendered
 
 
 def _as_filter_error(error: Exception, target: str) -> StreamFXError:

@@ -42,7 +42,8 @@ def main() -> int:
     parent.send(kind="ready")
     try:
         while (request := parent.receive()) is not None:
-            parent.send(kind="done", id=request["id"], **_serve(host, request, arena, spec.size))
+            answer = _serve(host, request, arena, spec.size)
+            parent.send(kind="done", id=request["id"], notes=host.notes(), **answer)
     except MemoryError:
         # What is left of the heap is not to be trusted with more frames.
         parent.send(kind="fatal", error=f"filter {spec.target} ran out of memory")

@@ -50,6 +50,7 @@ STOP_GRACE = 1.2
 """Seconds outputs get to finish when the session is stopped from outside."""
 
 _END_GRACE = 60.0
+_MOST_NOTES = 100
 _OPEN_GRACE = 3.0
 _RESOLVE_TIMEOUT = 5.0
 
@@ -121,6 +122,7 @@ class Session:
         self._params = settings.filter.params if settings.filter else None
         self._filter: _Filter | None = None
         self._standby: Standby | None = None
+        self._notes: list[str] = []
         self._switching = asyncio.Lock()
         self._source: Source | None = None
         self._format: OutputFormat | None = None
@@ -266,6 +268,7 @@ class Session:
             "filter": self._choice.type.name if self._choice else None,
             "params": self._params.model_dump(mode="json") if self._params else None,
             "filter_ready": self._filter.runner.ready if self._filter else None,
+            "notes": list(self._notes),
             "rung": live.rung if live else "full" if offline and self._choice else None,
             "shown": live.shown.value if live and live.shown else None,
             "delay_ms": 1e3 * live.delay if live else None,
@@ -439,6 +442,8 @@ class Session:
     def _filter_event(self, event: str, text: str) -> None:
         if event == "restart":
             self.counts.count("worker_restarts")
+        if event == "note" and len(self._notes) < _MOST_NOTES:
+            self._notes.append(text)
         self._event("filter", f"{event}: {text}" if text else event)
 
     def _event(self, kind: str, text: str) -> None:

@@ -22,7 +22,7 @@ from streamfx_kernels.modulate import modulated_norm, normed_and_turned
 TEXT_TOKENS = 512
 """Length that prompts are padded to, with zeros, before they are embedded."""
 
-_PATCH = 2
+PATCH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Prompt:
     layers: tuple[tuple[Tensor, Tensor], ...]
 
 
-class _Attention(nn.Module):
-    """Projections of one attention, with queries and keys normalised over all heads together."""
+class Projections(nn.Module):
+    """Of one attention, with queries and keys normalised over all heads together."""
 
     def __init__(self, size: WanSize) -> None:
         super().__init__()
@@ -89,41 +89,56 @@ class _Attention(nn.Module):
         return cast(Tensor, self.o(x.flatten(-2)))
 
 
+class Attention:
+    """How the tokens of a layer see each other: by a cache (``Cached``), or as an engine is given it (``parts``)."""
+
+    def __call__(self, of: Projections, x: Tensor) -> Tensor:
+        """``x``: ``(R, F, S, dim)``, normalised; → ``(R, F, S, H, D)``."""
+        raise NotImplementedError
+
+
+class Cached(Attention):
+    """New frames of ``rows`` of ``cache``: to the past of their row, and to each other. ``remember``: they join the
+    past."""
+
+    def __init__(self, cache: LayerCache, rows: Sequence[int], rope: Rope3D, remember: bool = False) -> None:
+        self._cache, self._rows, self._rope, self._remember = cache, rows, rope, remember
+
+    def __call__(self, of: Projections, x: Tensor) -> Tensor:
+        query, key, value = of.turned(x, self._rope)
+        found = attend_rows(query, key, value, self._cache, self._rows, self._rope)
+        if self._remember:
+            for row, row_keys, row_values in zip(self._rows, key, value, strict=True):
+                for frame_key, frame_value in zip(row_keys, row_values, strict=True):
+                    self._cache.append(frame_key, frame_value, row)
+        return found
+
+
 class _Block(nn.Module):
     def __init__(self, size: WanSize) -> None:
         super().__init__()
         self.eps = size.eps
-        self.self_attn = _Attention(size)
+        self.self_attn = Projections(size)
         self.norm3 = nn.LayerNorm(size.dim, eps=size.eps)
-        self.cross_attn = _Attention(size)
+        self.cross_attn = Projections(size)
         self.ffn = nn.Sequential(nn.Linear(size.dim, size.hidden), nn.GELU("tanh"), nn.Linear(size.hidden, size.dim))
         self.modulation = nn.Parameter(torch.randn(1, 6, size.dim) / size.dim**0.5)
 
-    def forward(
-        self,
-        x: Tensor,
-        time: Tensor,
-        prompt: tuple[Tensor, Tensor],
-        cache: LayerCache,
-        rows: Sequence[int],
-        rope: Rope3D,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 1 or F, 6, dim)``. Returns x, and this block's keys (rows and
-        columns applied, not turned by frame) and values, ``(R, F, S, H, D)``."""
+    def forward(self, x: Tensor, time: Tensor, prompt: tuple[Tensor, Tensor], attention: Attention) -> Tensor:
+        """``x``: ``(R, F, S, dim)``, ``time``: ``(R, 1 or F, 6, dim)``."""
         shift, scale, gate, ff_shift, ff_scale, ff_gate = (self.modulation + time)[:, :, :, None].unbind(2)
         normed = modulated_norm(x, scale, shift, self.eps)
-        query, key, value = self.self_attn.turned(normed, rope)
-        mixed = attend_rows(query, key, value, cache, rows, rope)
-        x = (x.float() + self.self_attn.out(mixed) * gate).type_as(x)
+        mixed = self.self_attn.out(attention(self.self_attn, normed))
+        x = (x.float() + mixed * gate).type_as(x)
         x = x + self._ask(_float(self.norm3, x).type_as(x), prompt)
         normed = modulated_norm(x, ff_scale, ff_shift, self.eps)
-        x = (x.float() + self.ffn(normed).float() * ff_gate).type_as(x)
-        return x, key, value
+        fed = cast(Tensor, self.ffn(normed))
+        return (x.float() + fed.float() * ff_gate).type_as(x)
 
     def _ask(self, x: Tensor, prompt: tuple[Tensor, Tensor]) -> Tensor:
         """Cross attention of every token to the prompt."""
         query = self.cross_attn.queries(x).flatten(1, 2).transpose(1, 2)
-        keys, values = (part.transpose(0, 1)[None].expand(len(x), -1, -1, -1) for part in prompt)
+        keys, values = (part.transpose(0, 1)[None].expand(x.shape[0], -1, -1, -1) for part in prompt)
         mixed = functional.scaled_dot_product_attention(query, keys, values)
         return self.cross_attn.out(mixed.transpose(1, 2).reshape(*x.shape[:3], *query.shape[1:2], query.shape[-1]))
 
@@ -132,7 +147,7 @@ class _Head(nn.Module):
     def __init__(self, size: WanSize) -> None:
         super().__init__()
         self.eps = size.eps
-        self.head = nn.Linear(size.dim, size.channels * _PATCH**2)
+        self.head = nn.Linear(size.dim, size.channels * PATCH**2)
         self.modulation = nn.Parameter(torch.randn(1, 2, size.dim) / size.dim**0.5)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -147,7 +162,7 @@ class CausalWan(nn.Module):
     def __init__(self, size: WanSize) -> None:
         super().__init__()
         self.size = size
-        self.patch_embedding = nn.Conv3d(size.channels, size.dim, (1, _PATCH, _PATCH), (1, _PATCH, _PATCH))
+        self.patch_embedding = nn.Conv3d(size.channels, size.dim, (1, PATCH, PATCH), (1, PATCH, PATCH))
         self.text_embedding = nn.Sequential(
             nn.Linear(size.text_dim, size.dim), nn.GELU("tanh"), nn.Linear(size.dim, size.dim)
         )
@@ -180,17 +195,21 @@ class CausalWan(nn.Module):
         the frames into the caches. Returns the velocity, like ``x``.
         """
         rows = range(len(x)) if rows is None else rows
-        height, width = int(x.shape[-2]) // _PATCH, int(x.shape[-1]) // _PATCH
+        waves = sinusoid(timesteps.flatten(), self.size.time_dim)
+        return self.denoise(x, waves, prompt.layers, [Cached(cache, rows, rope, remember) for cache in caches])
+
+    def denoise(
+        self, x: Tensor, waves: Tensor, prompt: Sequence[tuple[Tensor, Tensor]], attention: Sequence[Attention]
+    ) -> Tensor:
+        """``forward``, with the ``sinusoid`` of the timesteps, and an attention and the prompt's keys and values for
+        each layer."""
+        height, width = x.shape[-2] // PATCH, x.shape[-1] // PATCH
         tokens = self.patch_embedding(x.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1).contiguous()
-        time = self.time_embedding(sinusoid(timesteps.flatten(), self.size.time_dim).type_as(x))
-        modulation = self.time_projection(time).reshape(len(x), -1, 6, self.size.dim).float()
-        for block, asked, cache in zip(self.blocks, prompt.layers, caches, strict=True):
-            tokens, keys, values = block(tokens, modulation, asked, cache, rows, rope)
-            if remember:
-                for row, row_keys, row_values in zip(rows, keys, values, strict=True):
-                    for key, value in zip(row_keys, row_values, strict=True):
-                        cache.append(key, value, row)
-        return _unpatched(self.head(tokens, time.reshape(len(x), -1, self.size.dim).float()), (height, width))
+        time = self.time_embedding(waves.type_as(x))
+        modulation = self.time_projection(time).reshape(x.shape[0], -1, 6, self.size.dim).float()
+        for block, asked, see in zip(self.blocks, prompt, attention, strict=True):
+            tokens = block(tokens, modulation, asked, see)
+        return _unpatched(self.head(tokens, time.reshape(x.shape[0], -1, self.size.dim).float()), (height, width))
 
 
 def sinusoid(timesteps: Tensor, dim: int) -> Tensor:
@@ -211,5 +230,5 @@ def _float(norm: nn.LayerNorm, x: Tensor) -> Tensor:
 def _unpatched(x: Tensor, grid: tuple[int, int]) -> Tensor:
     """``(R, F, h w, 4 C)`` → ``(R, F, C, 2 h, 2 w)``."""
     rows, frames = x.shape[:2]
-    parts = x.reshape(rows, frames, *grid, _PATCH, _PATCH, -1)
-    return parts.permute(0, 1, 6, 2, 4, 3, 5).reshape(rows, frames, -1, _PATCH * grid[0], _PATCH * grid[1])
+    parts = x.reshape(rows, frames, *grid, PATCH, PATCH, -1)
+    return parts.permute(0, 1, 6, 2, 4, 3, 5).reshape(rows, frames, -1, PATCH * grid[0], PATCH * grid[1])

@@ -65,7 +65,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.gate.weight)
         nn.init.zeros_(self.gate.bias)
 
-    def forward(self, x: Tensor, style: Tensor, attention: _Attention, grid: tuple[int, int]) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor, attention: Attention, grid: tuple[int, int]) -> Tensor:
         """``x``: ``(R, F, S, dim)``, ``style``: ``(R, dim)``, ``grid``: rows and columns of the S tokens."""
         picture = x.reshape(-1, *grid, self.size.dim).permute(0, 3, 1, 2)
         x = x + self.local(picture).permute(0, 2, 3, 1).reshape(x.shape)
@@ -79,15 +79,16 @@ class _Block(nn.Module):
         return torch.addcmul(x, gate2, self.feed(torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
 
 
-class _Attention:
-    """How a layer's tokens see each other: by a cache (``Cached``), or all frames of a clip at once (``Whole``)."""
+class Attention:
+    """How a layer's tokens see each other: by a cache (``Cached``), or all frames of a clip at once (``Whole``), or as
+    an engine is given it (``parts``)."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """``(R, F, S, H, D)`` each."""
         raise NotImplementedError
 
 
-class Cached(_Attention):
+class Cached(Attention):
     """A frame at a time: to the past of its row in ``cache``, and to itself; it joins the past. ``weight``: how much
     the past counts, 1 as in training; 0 not at all."""
 
@@ -103,7 +104,7 @@ class Cached(_Attention):
         return found
 
 
-class Whole(_Attention):
+class Whole(Attention):
     """All frames of a clip at once, each to itself and those before it that a window of ``window`` frames after
     ``sinks`` would have kept: for training, where it is what ``Cached`` does frame after frame."""
 
@@ -158,12 +159,12 @@ class TinyDiT(nn.Module):
         return cast(Tensor, self.from_picture(vector))
 
     def forward(
-        self, x: Tensor, sigma: Tensor, source: Tensor, style: Tensor, share: Tensor, attention: Sequence[_Attention]
+        self, x: Tensor, sigma: Tensor, source: Tensor, style: Tensor, share: Tensor, attention: Sequence[Attention]
     ) -> Tensor:
         """``x``, ``source``: ``(R, F, C, H, W)`` normalised latents, noisy and of the source, H and W even. ``sigma``:
         ``(R,)`` share of noise, 0 … 1. ``style``: ``(R, dim)``. ``share``: ``(R,)``, 0 (the source) … 1 (the style).
         ``attention``: one a layer. Returns the clean latents, like ``x``."""
-        height, width = int(x.shape[-2]) // PATCH, int(x.shape[-1]) // PATCH
+        height, width = x.shape[-2] // PATCH, x.shape[-1] // PATCH
         tokens = self.open(torch.cat([_patched(x), _patched(source)], dim=-1))
         condition = self.time(sinusoid(sigma).type_as(x)) + share[:, None] * style + self.share(share[:, None])
         for block, see in zip(self.blocks, attention, strict=True):

@@ -1,17 +1,22 @@
-"""The restyler's autoencoder in pieces that an engine can run, and put together again."""
+"""The restyler in pieces that an engine can run, and put together again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from streamfx.diffusion import explicit_past
+from streamfx.diffusion.kv_cache import LayerCache
+from streamfx.diffusion.rope import Rope3D, space_turns
 from streamfx.engines.base import Engine, Length, Part
 from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, Features, fitting
+from streamfx.models.tiny.dit import PATCH, Attention, TinyDiT
 
 _SIDE = 256
+_SLOTS = 3
 
 
 class Codes(Protocol):
@@ -22,6 +27,24 @@ class Codes(Protocol):
     def latents(self, features: Features) -> Tensor: ...
 
     def decode(self, latents: Tensor, source: Features, style: Tensor) -> Tensor: ...
+
+
+class Denoises(Protocol):
+    """What the stream wants of a transformer: see ``TinyDiT``. The frame joins its row's past in ``caches``; ``weight``
+    is how much that counts."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        source: Tensor,
+        style: Tensor,
+        share: Tensor,
+        caches: Sequence[LayerCache],
+        rows: Sequence[int],
+        rope: Rope3D,
+        weight: float,
+    ) -> Tensor: ...
 
 
 class _See(nn.Module):
@@ -50,6 +73,116 @@ class _Decode(nn.Module):
 
     def forward(self, latents: Tensor, half: Tensor, quarter: Tensor, style: Tensor) -> tuple[Tensor]:
         return (self.codes.drawn(latents, Features(half, quarter), style),)
+
+
+class _Given(Attention):
+    """To a past that is given with the call, and to itself; what is new is kept for the caller."""
+
+    def __init__(self, past: tuple[Tensor, Tensor], bias: Tensor, turns: Tensor, space: tuple[Tensor, int]) -> None:
+        self._past, self._bias, self._turns, self._space = past, bias, turns, space
+        self.key = self.value = bias
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        turns, first = self._space
+        query, self.key = (explicit_past.turned(x, turns[:, None], first) for x in (query, key))
+        self.value = value
+        return explicit_past.attend(query, self.key, value, self._past, self._bias, self._turns)
+
+
+class _Denoise(nn.Module):
+    def __init__(self, dit: TinyDiT) -> None:
+        super().__init__()
+        self.dit = dit
+        self._unmoved = dit.size.head_dim - 4 * (dit.size.head_dim // 6)
+
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        source: Tensor,
+        style: Tensor,
+        share: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: Tensor,
+        turns: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        grid = x.shape[-2] // PATCH, x.shape[-1] // PATCH
+        space = space_turns(grid, self.dit.size.head_dim, device=x.device).to(x.dtype), self._unmoved
+        seen = [_Given((keys[:, n], values[:, n]), bias[:, n], turns[:, n], space) for n in range(self.dit.size.layers)]
+        clean = self.dit(x, sigma, source, style, share, seen)
+        return clean, torch.stack([one.key for one in seen], 1), torch.stack([one.value for one in seen], 1)
+
+
+def denoiser(dit: TinyDiT) -> Part:
+    """The transformer with its past as inputs and outputs: ``x``, ``source`` ``(R, 1, C, H, W)``, H and W even,
+    ``sigma``, ``share`` ``(R,)``, ``style`` ``(R, dim)``, and the four of ``ExplicitPast``; → the clean latents, and
+    keys and values ``(R, L, 1, S, heads, D)`` of the frame. In single precision, on the CPU."""
+    size, side = dit.size, _SIDE // SHRINK
+    tokens = (side // PATCH) ** 2
+    chance = torch.Generator().manual_seed(0)
+    rows = 2  # of a single one torch.export would think that there are never more
+    shapes = {
+        "x": (rows, 1, size.channels, side, side),
+        "sigma": (rows,),
+        "source": (rows, 1, size.channels, side, side),
+        "style": (rows, size.dim),
+        "share": (rows,),
+        "keys": (rows, size.layers, _SLOTS * tokens, size.heads, size.head_dim),
+        "values": (rows, size.layers, _SLOTS * tokens, size.heads, size.head_dim),
+        "bias": (rows, size.layers, _SLOTS * tokens),
+        "turns": (rows, size.layers, _SLOTS * tokens, size.head_dim // 2 - 2 * (size.head_dim // 6), 2),
+    }
+    example = {name: torch.randn(*shape, generator=chance) for name, shape in shapes.items()}
+    example["sigma"], example["share"] = torch.full((rows,), 0.9), torch.ones(rows)
+    picture = {0: Length("rows"), 3: Length("height", PATCH), 4: Length("width", PATCH)}
+    dynamic = {name: {0: Length("rows")} for name in shapes}
+    dynamic |= {"x": picture, "source": picture}
+    dynamic |= {name: {0: Length("rows"), 2: Length("past")} for name in ("keys", "values", "bias", "turns")}
+    return Part("denoise", _Denoise(dit), example, ("clean", "new_keys", "new_values"), dynamic)
+
+
+def denoiser_inputs(
+    x: Tensor,
+    sigma: Tensor,
+    source: Tensor,
+    style: Tensor,
+    share: Tensor,
+    caches: Sequence[LayerCache],
+    rows: Sequence[int],
+    rope: Rope3D,
+    weight: float,
+) -> tuple[Tensor, ...]:
+    """What an engine of ``denoiser`` is called with for a call of ``Denoises``."""
+    past = explicit_past.gathered(caches, rows, rope, weight)
+    given = (x, sigma, source, style, share, past.keys, past.values, past.bias, past.turns)
+    return tuple(part.float().contiguous() for part in given)
+
+
+class EngineDenoiser:
+    """``Denoises`` by an engine of ``denoiser``; by ``otherwise`` where that has nothing ready."""
+
+    def __init__(self, engine: Engine, otherwise: Denoises) -> None:
+        self._engine, self._otherwise = engine, otherwise
+
+    def __call__(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        source: Tensor,
+        style: Tensor,
+        share: Tensor,
+        caches: Sequence[LayerCache],
+        rows: Sequence[int],
+        rope: Rope3D,
+        weight: float,
+    ) -> Tensor:
+        given = denoiser_inputs(x, sigma, source, style, share, caches, rows, rope, weight)
+        if not self._engine.takes(*given):
+            return self._otherwise(x, sigma, source, style, share, caches, rows, rope, weight)
+        clean, keys, values = self._engine(*given)
+        explicit_past.remember(caches, rows, keys, values)
+        return clean.to(x.dtype)
 
 
 def parts(codes: Autoencoder) -> dict[str, Part]:
@@ -84,19 +217,26 @@ def parts(codes: Autoencoder) -> dict[str, Part]:
 
 
 class EngineCodes:
-    """``Codes`` by an engine for each of ``parts``. Answers are of ``dtype``."""
+    """``Codes`` by engines of ``parts``; by ``otherwise`` where there is none, or none that is ready for a shape."""
 
-    def __init__(self, engines: Mapping[str, Engine], dtype: torch.dtype) -> None:
-        self._see, self._encode, self._decode = (engines[name] for name in ("see", "encode", "decode"))
-        self._dtype = dtype
+    def __init__(self, engines: Mapping[str, Engine], otherwise: Codes, dtype: torch.dtype) -> None:
+        self._engines, self._otherwise, self._dtype = engines, otherwise, dtype
 
     def features(self, pictures: Tensor) -> Features:
-        return Features(*self._see(pictures.float()))
+        found = self._run("see", pictures)
+        return self._otherwise.features(pictures) if found is None else Features(*(x.to(self._dtype) for x in found))
 
     def latents(self, features: Features) -> Tensor:
-        (found,) = self._encode(features.quarter)
-        return found.to(self._dtype)
+        found = self._run("encode", features.quarter)
+        return self._otherwise.latents(features) if found is None else found[0].to(self._dtype)
 
     def decode(self, latents: Tensor, source: Features, style: Tensor) -> Tensor:
-        (found,) = self._decode(fitting(latents.float(), source), source.half, source.quarter, style.float())
-        return found
+        found = self._run("decode", fitting(latents.float(), source), source.half, source.quarter, style)
+        return self._otherwise.decode(latents, source, style) if found is None else found[0]
+
+    def _run(self, name: str, *given: Tensor) -> tuple[Tensor, ...] | None:
+        engine = self._engines.get(name)
+        if engine is None:
+            return None
+        single = tuple(x.float() for x in given)
+        return engine(*single) if engine.takes(*single) else None

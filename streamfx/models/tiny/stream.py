@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +19,7 @@ from streamfx.diffusion.similarity import SimilarityFilter
 from streamfx.diffusion.stream_batch import Call, StreamBatch
 from streamfx.models.tiny.autoencoder import SHRINK, Features
 from streamfx.models.tiny.dit import PATCH, Cached, TinyDiT
-from streamfx.models.tiny.parts import Codes
+from streamfx.models.tiny.parts import Codes, Denoises
 
 MOST_STEPS = 2
 SINKS, WINDOW = 1, 2
@@ -69,11 +69,35 @@ class TinyMemory:
     policy: Callable[[], Sink] = Sink
 
 
+class Direct:
+    """``Denoises`` by the transformer itself, with torch."""
+
+    def __init__(self, dit: TinyDiT) -> None:
+        self._dit = dit
+
+    def __call__(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        source: Tensor,
+        style: Tensor,
+        share: Tensor,
+        caches: Sequence[LayerCache],
+        rows: Sequence[int],
+        rope: Rope3D,
+        weight: float,
+    ) -> Tensor:
+        found: Tensor = self._dit(
+            x, sigma, source, style, share, [Cached(cache, rows, rope, weight) for cache in caches]
+        )
+        return found
+
+
 class _Denoiser:
     """``stream_batch.Model`` of the transformer. A row at step s is of the frame whose source came s calls ago."""
 
-    def __init__(self, dit: TinyDiT, grid: tuple[int, int], memory: TinyMemory) -> None:
-        self._dit = dit
+    def __init__(self, dit: TinyDiT, denoise: Denoises, grid: tuple[int, int], memory: TinyMemory) -> None:
+        self.denoise = denoise
         weight = dit.close.weight
         rows = 2 * MOST_STEPS  # the second half without a style
         tokens = grid[0] * grid[1]
@@ -111,22 +135,22 @@ class _Denoiser:
         share[: len(plain)] = 0
         style = self.look.style.to(x).expand(len(steps), -1)
         sigma = (timesteps / TRAIN_STEPS).to(x.dtype)
-        attention = [Cached(cache, rows, self._rope, self.look.temporal) for cache in self._caches]
-        clean: Tensor = self._dit(x, sigma, sources, style, share, attention)
+        clean = self.denoise(x, sigma, sources, style, share, self._caches, rows, self._rope, self.look.temporal)
         return (x - clean) / sigma[:, None, None, None, None]
 
 
 class TinyStream:
     """Restyles pictures one after the other; results come out ``steps - 1`` pictures later.
 
-    The decoder draws at the size of what it is given. Cuts are noticed, and begin a new past. ``codes`` may be another
-    one, that does the same, from any picture on.
+    The decoder draws at the size of what it is given. Cuts are noticed, and begin a new past. ``codes`` and ``denoise``
+    may be others, that do the same, from any picture on.
     """
 
     def __init__(self, codes: Codes, dit: TinyDiT, memory: TinyMemory | None = None) -> None:
         self.codes, self._dit, self._memory = codes, dit, memory or TinyMemory()
+        self.denoise: Denoises = Direct(dit)
         weight = dit.close.weight
-        self._device, self._dtype = weight.device, weight.dtype
+        self._device, self.dtype = weight.device, weight.dtype
         self._model: _Denoiser | None = None
         self._batch: StreamBatch | None = None
         self._seed = 0
@@ -154,7 +178,7 @@ class TinyStream:
         """Takes ``(3, H, W)`` in [-1, 1], sides multiples of 8. Returns a picture of the same shape and range with the
         label of the one it was made of; None while the steps fill up."""
         # Convolutions are twice as fast with the channels last.
-        given = picture[None].to(self._device, self._dtype, memory_format=torch.channels_last)
+        given = picture[None].to(self._device, self.dtype, memory_format=torch.channels_last)
         size = working_size((int(picture.shape[-1]), int(picture.shape[-2])), look.side)
         model, batch = self._prepared(size, look)
         verdict = self._similarity.judge(picture)
@@ -166,7 +190,7 @@ class TinyStream:
             return self._given(self._shown, batch)
         batch.set_schedule(_schedule(look.steps))
         batch.guidance = look.guidance
-        model.look = look
+        model.look, model.denoise = look, self.denoise
         features = self.codes.features(given)
         self._features.appendleft(features)
         source = self._latent(given, features, size)
@@ -207,7 +231,7 @@ class TinyStream:
             self._similarity = SimilarityFilter(threshold)
         shape = (1, self._dit.size.channels, size[1] // SHRINK, size[0] // SHRINK)
         if self._model is None or self._batch is None or self._batch.shape != shape:
-            self._model = _Denoiser(self._dit, (size[1] // GRID, size[0] // GRID), self._memory)
+            self._model = _Denoiser(self._dit, self.denoise, (size[1] // GRID, size[0] // GRID), self._memory)
             self._batch = self._made(self._model, shape, look)
             self.reset()
         elif look.seed != self._seed:
@@ -222,7 +246,7 @@ class TinyStream:
     def _made(self, model: _Denoiser, shape: tuple[int, ...], look: TinyLook) -> StreamBatch:
         self._seed = look.seed
         noise = torch.randn(MOST_STEPS, *shape, generator=torch.Generator().manual_seed(look.seed))
-        return StreamBatch(model, _schedule(look.steps), noise.to(self._device, self._dtype), look.guidance)
+        return StreamBatch(model, _schedule(look.steps), noise.to(self._device, self.dtype), look.guidance)
 
 
 def working_size(frame: tuple[int, int], side: int) -> tuple[int, int]:

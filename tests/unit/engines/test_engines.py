@@ -107,9 +107,9 @@ def test_openvino_is_ready_ahead(part: Part, file: Path) -> None:
     ready = dict(engine._ready)
     engine(*given(32, 32))
     assert engine._ready == ready
-    for side in range(4, 44, 4):
+    for side in range(4, 84, 4):
         engine(*given(side, 4))
-    assert len(engine._ready) == 8
+    assert len(engine._ready) == 16
 
 
 def test_what_is_measured_and_taken(part: Part) -> None:
