@@ -1,99 +1,109 @@
-"""The embedded restyler's autoencoder by engine: milliseconds and error of each part, frames a second of the stream.
+"""The embedded restyler by engine: milliseconds and error of each part, frames a second of the stream.
 
     pip install -c constraints-cpu.txt '.[engines,restyle]'
     python -m benchmarks.engines
     ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.engines
 
 Engines are measured by turns in one run; error is the largest of the part's outputs against torch in single precision,
-in parts of the largest value. The transformer runs in eager torch in all of them. ONNX Runtime heeds no
-``ONEDNN_MAX_CPU_ISA``.
+in parts of the largest value. Int8 is scaled by frames of the bundled clip. ONNX Runtime heeds no
+``ONEDNN_MAX_CPU_ISA``. torch.compile is left out where there is no C++ compiler. Engines are kept in the cache of
+``streamfx engines``.
 """
 
 from __future__ import annotations
 
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from itertools import islice
 
+import av
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.machine import describe
-from streamfx.engines import Choice, Eager, Engine, Part, choose
-from streamfx.engines.export import export
-from streamfx.engines.onnxruntime import OnnxRuntime
-from streamfx.engines.openvino import OpenVino
+from streamfx.engines import Eager, Engine, Part, error_of
+from streamfx.engines.build import ready
+from streamfx.engines.cache import EngineCache
+from streamfx.engines.recipe import Recipe, load
 from streamfx.models.devices import multiplies_half
-from streamfx.models.tiny.load import networks
-from streamfx.models.tiny.parts import Codes, EngineCodes, parts
-from streamfx.models.tiny.stream import TinyLook, TinyStream
+from streamfx.models.tiny.engines import workload
 
-_SIDE, _FRAMES, _FIRST = 256, 40, 8
+_SIDE, _FRAMES, _FIRST = 256, 20, 5
+_THREADS = 2
+_CLIP = "examples/media/big-buck-bunny.mp4"
 
 
-def backends(half: bool) -> dict[str, Callable[[Part, Path], Engine]]:
-    """Of each a function that makes the engine of an exported part."""
-    found: dict[str, Callable[[Part, Path], Engine]] = {
-        "eager": lambda part, _: Eager(part),
-        "onnxruntime": OnnxRuntime,
-        "openvino": OpenVino,
-    }
+def recipes(half: bool) -> list[Recipe]:
+    """All that are looked at here."""
+    found = [Recipe("eager"), Recipe("compile"), Recipe("onnxruntime"), Recipe("openvino")]
+    found += [Recipe("onnxruntime", "int8"), Recipe("openvino", "int8")]
     if half:
-        found["eager-bf16"] = lambda part, _: Eager(part, torch.bfloat16)
-        found["openvino-bf16"] = lambda part, path: OpenVino(part, path, "bf16")
+        found += [Recipe("eager", "bf16"), Recipe("compile", "bf16"), Recipe("openvino", "bf16")]
     return found
 
 
-def moving(count: int) -> list[torch.Tensor]:
-    """Soft noise under a camera that moves, ``(3, H, W)`` each."""
-    chance = torch.Generator().manual_seed(0)
-    whole = torch.rand(1, 3, _SIDE + count, _SIDE + count, generator=chance)
-    soft = torch.nn.functional.avg_pool2d(whole, 9, 1, 4)[0] * 2 - 1
-    return [soft[:, n : n + _SIDE, n : n + _SIDE].contiguous() for n in range(count)]
+def clip(count: int) -> list[NDArray[np.uint8]]:
+    with av.open(_CLIP) as container:
+        frames = islice(container.decode(video=0), 0, 10 * count, 10)
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
+
+
+def by_turns(runs: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds a call, the medians."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for n in range(_FIRST + _FRAMES):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            if n >= _FIRST:
+                times[name].append(1e3 * (time.perf_counter() - began))
+    return {name: statistics.median(some) for name, some in times.items()}
+
+
+def made(part: Part, recipe: Recipe, samples: Sequence[tuple[Tensor, ...]], cache: EngineCache) -> Engine | None:
+    try:
+        if recipe.backend == "eager":
+            return load(part, recipe, cache.folder, _THREADS, ())
+        return ready(part, recipe, samples, cache, _THREADS, {})
+    except Exception as error:
+        print(f"{part.name} by {recipe}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        return None
 
 
 def main() -> None:
-    half = multiplies_half("cpu")
-    dtype = torch.bfloat16 if half else torch.float32
-    exact, quick = networks("cpu", torch.float32), networks("cpu", dtype)
-    pieces, made = parts(exact.autoencoder), backends(half)
+    torch.set_num_threads(_THREADS)
+    half, cache = multiplies_half("cpu"), EngineCache()
+    work = workload([((_SIDE, _SIDE), _SIDE)], 1, _THREADS)
+    samples = work.samples(clip(12))
     print(describe(), f"torch {torch.__version__}\n", sep=", ")
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"{name}.onnx" for name in pieces}
-        for name, part in pieces.items():
-            export(part, files[name])
-        chosen = {name: _table(name, part, files[name], made) for name, part in pieces.items()}
-        print("\n| the stream with | frames a second |\n|---|---:|")
-        codes: dict[str, Codes] = {f"torch, {str(dtype).removeprefix('torch.')}": quick.autoencoder}
-        for name, make in made.items():
-            codes[name] = EngineCodes({each: make(part, files[each]) for each, part in pieces.items()}, dtype)
-        codes["the quickest of each"] = EngineCodes({name: one.engine for name, one in chosen.items()}, dtype)
-        with torch.inference_mode():
-            look = TinyLook(quick.dit.style(named=torch.tensor([0]))[0])
-        streams = {name: TinyStream(one, quick.dit) for name, one in codes.items()}
-        times: dict[str, list[float]] = {name: [] for name in streams}
-        for n, picture in enumerate(moving(_FIRST + _FRAMES)):
-            for name, stream in streams.items():
-                began = time.perf_counter()
-                stream.step(picture.to(dtype), 0.0, look)
-                if n >= _FIRST:
-                    times[name].append(time.perf_counter() - began)
-        for name, some in times.items():
-            print(f"| {name} | {1 / statistics.median(some):.1f} |")
-    for name, one in chosen.items():
-        print(f"\n{name}: {one}")
-
-
-def _table(name: str, part: Part, path: Path, made: dict[str, Callable[[Part, Path], Engine]]) -> Choice:
-    given = tuple(part.example.values())
-    wanted = Eager(part)(*given)
-    found = choose({each: (lambda make=make: make(part, path)) for each, make in made.items()}, wanted, given)
-    if name == "see":
-        print("| part | engine | ms | error |\n|---|---|---:|---:|")
-    for one in found.measured:
-        print(f"| {name} | {one.name} | {one.milliseconds:.2f} | {one.error:.1e} |")
-    return found
+    print("| part | engine | ms | error |\n|---|---|---:|---:|")
+    engines: dict[str, dict[str, Engine]] = {str(recipe): {} for recipe in recipes(half)}
+    for name, part in work.parts.items():
+        given = samples[name][0]
+        wanted = Eager(part)(*given)
+        for recipe in recipes(half):
+            engine = made(part, recipe, samples[name], cache)
+            if engine is not None:
+                engines[str(recipe)][name] = engine
+        here = {recipe: some[name] for recipe, some in engines.items() if name in some}
+        times = by_turns(
+            {recipe: (lambda engine=engine, given=given: engine(*given)) for recipe, engine in here.items()}
+        )
+        for recipe in sorted(times, key=times.__getitem__):
+            error = error_of(here[recipe](*given), wanted)
+            print(f"| {name} | {recipe} | {times[recipe]:.1f} | {error:.1e} |", flush=True)
+    print("\n| the stream with | frames a second |\n|---|---:|")
+    runs = {f"torch as it is ({work.usual})": work.run({})}
+    runs |= {f"{name}, all parts": work.run(some) for name, some in engines.items() if len(some) == len(work.parts)}
+    runs |= {
+        f"{name}, the transformer": work.run({"denoise": some["denoise"]}) for name, some in engines.items() if some
+    }
+    for name, milliseconds in by_turns(runs).items():
+        print(f"| {name} | {1e3 / milliseconds:.1f} |")
 
 
 if __name__ == "__main__":

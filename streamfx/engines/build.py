@@ -125,12 +125,12 @@ def build(order: Order, cache: EngineCache, frames: Frames = ()) -> Fit:
     recipes = candidates(order.engine, workload.usual)
     samples = workload.samples(frames)
     engines: dict[str, tuple[str, str]] = {}
-    ready: dict[str, Engine] = {}
+    quickest: dict[str, Engine] = {}
     told: list[str] = []
     for name, part in workload.parts.items():
         keys: dict[str, str] = {}
         makers: dict[str, Callable[[], Engine]] = {
-            str(recipe): partial(_ready, part, recipe, samples[name], cache, order.threads, keys) for recipe in recipes
+            str(recipe): partial(ready, part, recipe, samples[name], cache, order.threads, keys) for recipe in recipes
         }
         if order.engine == "auto":
             makers[str(workload.usual)] = partial(load, part, workload.usual, Path(), order.threads, ())
@@ -139,9 +139,9 @@ def build(order: Order, cache: EngineCache, frames: Frames = ()) -> Fit:
         told.append(f"{name}: {found}")
         taken = found.measured[0].name
         if taken in keys:
-            engines[name], ready[name] = (taken, keys[taken]), found.engine
-    if order.engine == "auto" and ready:
-        plain, with_them = _by_turns(workload.run({}), workload.run(ready))
+            engines[name], quickest[name] = (taken, keys[taken]), found.engine
+    if order.engine == "auto" and quickest:
+        plain, with_them = _by_turns(workload.run({}), workload.run(quickest))
         told.append(f"the stream: {with_them:.1f} ms a frame with engines, {plain:.1f} ms without")
         if with_them > _GAIN * plain:
             told.append("no engine is taken: they gain nothing here")
@@ -161,7 +161,7 @@ def check(part: Part, engine: Engine, samples: Sequence[tuple[Tensor, ...]], mos
             raise ValueError(f"it is wrong by {error:.3g} where {most:g} is allowed")
 
 
-def _ready(
+def ready(
     part: Part,
     recipe: Recipe,
     samples: Sequence[tuple[Tensor, ...]],

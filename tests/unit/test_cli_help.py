@@ -49,14 +49,24 @@ def test_the_pipeline_needs_no_torch() -> None:
 def test_help(flag: str) -> None:
     answer = streamfx(flag)
     assert answer.code == 0
-    for command in ("run", "filters", "models", "doctor", "--version"):
+    for command in ("run", "filters", "models", "compile", "engines", "doctor", "--version"):
         assert command in answer.out
 
 
 def test_help_of_run() -> None:
     answer = streamfx("run", "--help")
     assert answer.code == 0
-    for flag in ("--filter", "--set", "--config", "--fps", "--size", "--overwrite", "--stats-json", "--log-level"):
+    for flag in (
+        "--filter",
+        "--set",
+        "--config",
+        "--fps",
+        "--size",
+        "--overwrite",
+        "--stats-json",
+        "--log-level",
+        "--engine",
+    ):
         assert flag in answer.out
     assert "[b]" not in answer.out
 
