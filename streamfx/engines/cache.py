@@ -94,7 +94,7 @@ class EngineCache:
         for meta in self.folder.glob(f"*/{_META}"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 about = json.loads(meta.read_text())
-                size = sum(path.stat().st_size for path in meta.parent.iterdir())
+                size = sum(path.stat().st_size for path in meta.parent.rglob("*") if path.is_file())
                 used = meta.stat().st_mtime
                 found.append(Entry(meta.parent.name, about["part"], about["recipe"], size, about["made"], used))
         return sorted(found, key=lambda entry: -entry.used)

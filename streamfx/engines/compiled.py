@@ -13,6 +13,9 @@ from torch import Tensor
 from streamfx.core.errors import UsageError
 from streamfx.engines.base import Part
 
+_MOST = 64
+"""Shapes."""
+
 
 class Compiled:
     """Compiled for each of ``shapes``, and for others when they come, which takes seconds. On CUDA as CUDA graphs.
@@ -25,6 +28,9 @@ class Compiled:
         self._device = next((p.device for p in part.module.parameters()), torch.device("cpu"))
         if self._device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
             raise UsageError("torch.compile wants a C++ compiler on a CPU; install g++")
+        # A stream has more shapes than the eight that torch.compile takes before it gives up.
+        config: Any = torch._dynamo.config
+        config.recompile_limit = max(config.recompile_limit, _MOST)
         if made:
             torch.compiler.load_cache_artifacts(made)
         self._part, self._dtype = part, dtype

@@ -37,6 +37,8 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "INFERENCE_NUM_THREADS": threads,
+            # What was compiled lies beside the file: the next process that wants it is not kept from its frames.
+            "CACHE_DIR": str(path.parent / "compiled"),
         }
         self._ready: dict[tuple[tuple[int, ...], ...], Any] = {}
 
