@@ -108,29 +108,36 @@ class HotSwap:
             if len(self._frames):
                 frames = str(Path(folder) / "frames.npy")
                 np.save(frames, np.stack(self._frames))
-            answer = self._asked_for(asdict(self._order) | {"cache": str(self._cache.folder), "frames": frames})
+            order = asdict(self._order) | {"cache": str(self._cache.folder), "frames": frames}
+            answer = self._asked_for(order, Path(folder))
         if answer is None:
             return None
         if "error" in answer:
             raise ValueError(answer["error"])
         return known(self._order, self._parts, self._cache)
 
-    def _asked_for(self, order: Mapping[str, object]) -> Mapping[str, str] | None:
+    def _asked_for(self, order: Mapping[str, object], folder: Path) -> Mapping[str, str] | None:
         """What the other process answers; None if this one was closed meanwhile."""
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with self._lock:
+        said, lamented = folder / "said", folder / "lamented"
+        with self._lock, said.open("wb") as out, lamented.open("wb") as err:
             if self._closed.is_set():
                 return None
             self._process = process = subprocess.Popen(
                 [sys.executable, "-m", "streamfx.engines.build_process"],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
                 env=environment,
                 start_new_session=True,
             )
         try:
-            out, err = process.communicate(json.dumps(order).encode() + b"\n", timeout=self._timeout)
+            # The line stays open: by its end the other process notices that this one is gone.
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.write(json.dumps(order).encode() + b"\n")
+                    process.stdin.flush()
+            process.wait(self._timeout)
         except subprocess.TimeoutExpired:
             raise ValueError(f"building them took more than {self._timeout:.0f} s") from None
         finally:
@@ -138,9 +145,9 @@ class HotSwap:
         if self._closed.is_set():
             return None
         try:
-            answer: Mapping[str, str] = json.loads(out)
+            answer: Mapping[str, str] = json.loads(said.read_bytes())
         except ValueError:
-            words = err.decode(errors="replace").strip().splitlines()
+            words = lamented.read_text(errors="replace").strip().splitlines()
             cause = f": {words[-1][:300]}" if words else ""
             raise ValueError(f"the process that builds them died (exit status {process.returncode}){cause}") from None
         return answer
@@ -161,7 +168,7 @@ class HotSwap:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kills it, if it still runs, with all that it started, and lets go of its pipes."""
+    """Kills it, if it still runs, with all that it started, and lets go of its line."""
     with contextlib.suppress(OSError):
         if process.poll() is not None:
             pass
@@ -171,7 +178,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE)
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
