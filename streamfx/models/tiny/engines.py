@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamfx.diffusion.kv_cache import LayerCache
-from streamfx.diffusion.rope import Rope3D
 from streamfx.engines.base import Engine, Part
 from streamfx.engines.build import Frames, Order, Workload
 from streamfx.engines.hotswap import HotSwap
@@ -25,8 +23,8 @@ from streamfx.models.tiny.parts import (
     Denoises,
     EngineCodes,
     EngineDenoiser,
+    Frame,
     denoiser,
-    denoiser_inputs,
     parts,
 )
 from streamfx.models.tiny.stream import TinyLook, TinyStream
@@ -184,22 +182,11 @@ class _DenoiseRecord:
     def __init__(self, denoise: Denoises, found: Inputs) -> None:
         self._denoise, self._found = denoise, found
 
-    def __call__(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        source: Tensor,
-        style: Tensor,
-        share: Tensor,
-        caches: Sequence[LayerCache],
-        rows: Sequence[int],
-        rope: Rope3D,
-        weight: float,
-    ) -> Tensor:
-        given = denoiser_inputs(x, sigma, source, style, share, caches, rows, rope, weight)
+    def __call__(self, frame: Frame) -> Tensor:
+        given = frame.inputs
         with torch.inference_mode(False):
             self._found.setdefault("denoise", []).append(tuple(part.clone() for part in given))
-        return self._denoise(x, sigma, source, style, share, caches, rows, rope, weight)
+        return self._denoise(frame)
 
 
 def _pictures(frames: Frames, size: tuple[int, int]) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -29,22 +30,35 @@ class Codes(Protocol):
     def decode(self, latents: Tensor, source: Features, style: Tensor) -> Tensor: ...
 
 
-class Denoises(Protocol):
-    """What the stream wants of a transformer: see ``TinyDiT``. The frame joins its row's past in ``caches``; ``weight``
-    is how much that counts."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the transformer is called with for a frame of R rows: ``x``, ``source`` ``(R, 1, C, H, W)``, ``sigma``,
+    ``share`` ``(R,)``, ``style`` ``(R, dim)``, as ``TinyDiT.forward`` has them. ``caches``: one a layer; ``rows``: of
+    them. ``weight``: how much the past counts."""
 
-    def __call__(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        source: Tensor,
-        style: Tensor,
-        share: Tensor,
-        caches: Sequence[LayerCache],
-        rows: Sequence[int],
-        rope: Rope3D,
-        weight: float,
-    ) -> Tensor: ...
+    x: Tensor
+    sigma: Tensor
+    source: Tensor
+    style: Tensor
+    share: Tensor
+    caches: Sequence[LayerCache]
+    rows: Sequence[int]
+    rope: Rope3D
+    weight: float = 1.0
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """For an engine of ``denoiser``."""
+        past = explicit_past.gathered(self.caches, self.rows, self.rope, self.weight)
+        own = (self.x, self.sigma, self.source, self.style, self.share)
+        given = (*own, past.keys, past.values, past.bias, past.turns)
+        return tuple(part.float().contiguous() for part in given)
+
+
+class Denoises(Protocol):
+    """What the stream wants of a transformer: the clean latents of a frame, which joins the past of its rows."""
+
+    def __call__(self, frame: Frame) -> Tensor: ...
 
 
 class _See(nn.Module):
@@ -142,47 +156,19 @@ def denoiser(dit: TinyDiT) -> Part:
     return Part("denoise", _Denoise(dit), example, ("clean", "new_keys", "new_values"), dynamic)
 
 
-def denoiser_inputs(
-    x: Tensor,
-    sigma: Tensor,
-    source: Tensor,
-    style: Tensor,
-    share: Tensor,
-    caches: Sequence[LayerCache],
-    rows: Sequence[int],
-    rope: Rope3D,
-    weight: float,
-) -> tuple[Tensor, ...]:
-    """What an engine of ``denoiser`` is called with for a call of ``Denoises``."""
-    past = explicit_past.gathered(caches, rows, rope, weight)
-    given = (x, sigma, source, style, share, past.keys, past.values, past.bias, past.turns)
-    return tuple(part.float().contiguous() for part in given)
-
-
 class EngineDenoiser:
     """``Denoises`` by an engine of ``denoiser``; by ``otherwise`` where that has nothing ready."""
 
     def __init__(self, engine: Engine, otherwise: Denoises) -> None:
         self._engine, self._otherwise = engine, otherwise
 
-    def __call__(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        source: Tensor,
-        style: Tensor,
-        share: Tensor,
-        caches: Sequence[LayerCache],
-        rows: Sequence[int],
-        rope: Rope3D,
-        weight: float,
-    ) -> Tensor:
-        given = denoiser_inputs(x, sigma, source, style, share, caches, rows, rope, weight)
+    def __call__(self, frame: Frame) -> Tensor:
+        given = frame.inputs
         if not self._engine.takes(*given):
-            return self._otherwise(x, sigma, source, style, share, caches, rows, rope, weight)
+            return self._otherwise(frame)
         clean, keys, values = self._engine(*given)
-        explicit_past.remember(caches, rows, keys, values)
-        return clean.to(x.dtype)
+        explicit_past.remember(frame.caches, frame.rows, keys, values)
+        return clean.to(frame.x.dtype)
 
 
 def parts(codes: Autoencoder) -> dict[str, Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +19,7 @@ from streamfx.diffusion.similarity import SimilarityFilter
 from streamfx.diffusion.stream_batch import Call, StreamBatch
 from streamfx.models.tiny.autoencoder import SHRINK, Features
 from streamfx.models.tiny.dit import PATCH, Cached, TinyDiT
-from streamfx.models.tiny.parts import Codes, Denoises
+from streamfx.models.tiny.parts import Codes, Denoises, Frame
 
 MOST_STEPS = 2
 SINKS, WINDOW = 1, 2
@@ -75,21 +75,9 @@ class Direct:
     def __init__(self, dit: TinyDiT) -> None:
         self._dit = dit
 
-    def __call__(
-        self,
-        x: Tensor,
-        sigma: Tensor,
-        source: Tensor,
-        style: Tensor,
-        share: Tensor,
-        caches: Sequence[LayerCache],
-        rows: Sequence[int],
-        rope: Rope3D,
-        weight: float,
-    ) -> Tensor:
-        found: Tensor = self._dit(
-            x, sigma, source, style, share, [Cached(cache, rows, rope, weight) for cache in caches]
-        )
+    def __call__(self, frame: Frame) -> Tensor:
+        seen = [Cached(cache, frame.rows, frame.rope, frame.weight) for cache in frame.caches]
+        found: Tensor = self._dit(frame.x, frame.sigma, frame.source, frame.style, frame.share, seen)
         return found
 
 
@@ -135,7 +123,7 @@ class _Denoiser:
         share[: len(plain)] = 0
         style = self.look.style.to(x).expand(len(steps), -1)
         sigma = (timesteps / TRAIN_STEPS).to(x.dtype)
-        clean = self.denoise(x, sigma, sources, style, share, self._caches, rows, self._rope, self.look.temporal)
+        clean = self.denoise(Frame(x, sigma, sources, style, share, self._caches, rows, self._rope, self.look.temporal))
         return (x - clean) / sigma[:, None, None, None, None]
 
 

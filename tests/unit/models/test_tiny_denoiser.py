@@ -12,7 +12,7 @@ from streamfx.diffusion.kv_cache import CacheSize, LayerCache, Sink, TempCache
 from streamfx.diffusion.rope import Rope3D, space_turns
 from streamfx.engines import Eager, error_of
 from streamfx.models.tiny.dit import TinyDiT
-from streamfx.models.tiny.parts import Denoises, EngineDenoiser, denoiser
+from streamfx.models.tiny.parts import Denoises, EngineDenoiser, Frame, denoiser
 from streamfx.models.tiny.stream import Direct
 from tests.unit.models.test_tiny import GRID, SIZE, dit, latents
 
@@ -32,7 +32,7 @@ def played(denoise: Denoises, model: TinyDiT, weight: float, policy: Callable[[]
     rope, style = Rope3D(SIZE.head_dim, GRID, size.slots + 1), model.style(named=torch.tensor([1, 3]))
     sigma, share = torch.tensor([0.9, 0.4]), torch.tensor([1.0, 0.3])
     return [
-        denoise(latents(2, 1, n), sigma, latents(2, 1, n + 50), style, share, caches, ROWS, rope, weight)
+        denoise(Frame(latents(2, 1, n), sigma, latents(2, 1, n + 50), style, share, caches, ROWS, rope, weight))
         for n in range(9)
     ]
 
