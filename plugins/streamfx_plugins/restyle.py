@@ -161,6 +161,8 @@ class Restyle(Filter[RestyleParams]):
 
         if params.engine == "eager":
             raise UsageError("eager needs no engines; choose auto, or one by name, as openvino")
+        if params.engine.endswith("int8") and not params.calibrate:
+            raise UsageError(f"{params.engine} is scaled by real frames; name a clip with --set calibrate=clip.mp4")
         frames = _clip(params.calibrate) if params.calibrate else ()
         fit = build(_order(context, params), EngineCache(), frames)
         for line in fit.told:
@@ -185,7 +187,7 @@ class Restyle(Filter[RestyleParams]):
         if self._engines is None:
             found = self._stream.step(self._to_tensor(small), moment, look)
         else:
-            with self._engines.frame(small):
+            with self._engines.frame(frame):
                 found = self._stream.step(self._to_tensor(small), moment, look)
         if found is None:
             return None
@@ -208,9 +210,9 @@ class Restyle(Filter[RestyleParams]):
 
         if self._device != "cpu":
             raise UsageError(f"engine {params.engine} is for a CPU so far; with device {self._device} take eager")
-        (*_, last) = candidates(params.engine, Recipe("eager")) or [Recipe("eager")]
+        int8 = any(recipe.precision == "int8" for recipe in candidates(params.engine, Recipe("eager")))
         frames = _clip(params.calibrate) if params.calibrate else []
-        wanted = _CALIBRATING if last.precision == "int8" else 0
+        wanted = _CALIBRATING if int8 and not frames else 0
         return EngineTakeover(self._stream, _order(context, params), context.tell, frames, wanted)
 
     def _look(self, params: RestyleParams, level: int) -> tuple[TinyLook, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,9 @@ from streamfx.engines.base import Part
 _PRODUCTS = ["MatMul", "Gemm", "Conv"]
 
 
-def quantise(part: Part, path: Path, samples: list[tuple[Tensor, ...]] | tuple[tuple[Tensor, ...], ...] | Any) -> None:
+def quantise(part: Part, path: Path, samples: Sequence[tuple[Tensor, ...]]) -> None:
     """Replaces the file at ``path`` by one in int8. ``samples``: inputs of the part as a stream gives them. Raises
-    ``UsageError`` if there are none, or the package is missing."""
-    if not samples:
-        raise UsageError(f"int8 wants real frames to scale {part.name} by; name a clip with --calibrate")
+    ``UsageError`` if the package is missing."""
     try:
         tools: Any = importlib.import_module("onnxruntime.quantization")
         shapes: Any = importlib.import_module("onnxruntime.quantization.shape_inference")

@@ -61,6 +61,7 @@ def test_what_is_kept_is_listed_and_removed(call: Call, tmp_path: Path) -> None:
         (("compile", "restyle", "--engine", "fast"), "there is no engine 'fast'; choose one of eager"),
         (("compile", "restyle", "--engine", "onnxruntime-bf16"), "onnxruntime does not compute in bf16 here"),
         (("compile", "restyle", "--engine", "eager"), "eager needs no engines"),
+        (("compile", "restyle", "--engine", "openvino-int8"), "name a clip with --set calibrate=clip.mp4"),
         (("compile", "restyle", "--size", "large"), "size 'large' is not possible"),
         (("compile", "restyle", "--threads", "0"), "--threads 0 is not possible"),
         (("compile", "restyle", "--set", "calibrate=/none.mp4"), "calibrate /none.mp4 cannot be read as a video"),

@@ -94,8 +94,8 @@ def use(stream: TinyStream, engines: Mapping[str, Engine]) -> None:
 class EngineTakeover:
     """Engines for a stream that runs: taken when they are built and found right, between two frames.
 
-    ``told``: what there is to say, from a thread. ``frames``: real ones for int8, RGB; if there are less than
-    ``wanted``, the stream's own first ones are taken.
+    ``told``: what there is to say, from a thread. ``frames``: real ones for int8, RGB of one size; if there are less
+    than ``wanted_frames``, the stream's own first ones are taken.
     """
 
     def __init__(
@@ -107,14 +107,20 @@ class EngineTakeover:
         wanted_frames: int = 0,
     ) -> None:
         self._stream, self._order, self._told = stream, wanted, told
-        self._frames, self._wanted_frames = list(frames), wanted_frames
+        self._parts = all_parts(networks())
+        self._frames, self._lacking = list(frames), max(0, wanted_frames - len(frames))
         self._swap: HotSwap | None = None
-        self._over = False
+        if not self._lacking:
+            self._begin()
 
     @contextmanager
     def frame(self, picture: NDArray[np.uint8]) -> Iterator[None]:
         """Around the stream's step for ``picture``, ``(H, W, 3)`` RGB."""
-        self._begin(picture)
+        if self._lacking:
+            self._frames.append(picture.copy())
+            self._lacking -= 1
+            if not self._lacking:
+                self._begin()
         swap = self._swap
         if swap is not None and (engines := swap.take()) is not None:
             use(self._stream, engines)
@@ -128,15 +134,9 @@ class EngineTakeover:
         if all(inputs.get(name) for name in _NEEDED):  # not a frame that was skipped, or drawn as the one before was
             swap.give(inputs)
 
-    def _begin(self, picture: NDArray[np.uint8]) -> None:
-        if self._over:
-            return
-        if len(self._frames) < self._wanted_frames:
-            self._frames.append(picture.copy())
-        if len(self._frames) >= self._wanted_frames:
-            self._over = True
-            self._swap = HotSwap(self._order, all_parts(networks()), self._told, frames=self._frames)
-            self._frames = []
+    def _begin(self) -> None:
+        self._swap = HotSwap(self._order, self._parts, self._told, frames=self._frames)
+        self._frames = []
 
     def close(self) -> None:
         """Ends what is still being built."""
