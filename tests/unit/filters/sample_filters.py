@@ -30,6 +30,7 @@ Trick = Literal[
     "sleep",
     "spawn",
     "endless",
+    "tell",
 ]
 
 
@@ -46,6 +47,7 @@ class Tricky(Filter[TrickParams]):
 
     def setup(self, context: Context, params: TrickParams) -> None:
         self.resets = 0
+        self.tell = context.tell
 
     def reset(self) -> None:
         self.resets += 1
@@ -53,6 +55,9 @@ class Tricky(Filter[TrickParams]):
     def process(self, block: Block, params: TrickParams) -> Block:
         self._misbehave(params.trick)
         frames = block.frames
+        if params.trick == "tell":
+            self.tell("it goes to rtmp://host/live/k3y-of-the-streamer")
+            self.tell("x" * 10_000)
         if params.trick == "shape":
             return block.with_video(frames[..., 0])
         if params.trick == "dtype":

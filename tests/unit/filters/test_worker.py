@@ -344,6 +344,19 @@ async def test_a_cancel_at_any_moment_of_the_start_leaves_nothing(after: float) 
     assert psutil.Process().children() == []
 
 
+@both
+async def test_what_a_filter_has_to_say_is_told(kind: type[WorkerFilter]) -> None:
+    async with bench(kind) as subject:
+        subject.trick("tell")
+        await subject.process()
+        subject.trick("none")
+        await subject.process()
+        first, second = (text for event, text in subject.events if event == "note")
+        assert first.startswith("it goes to rtmp://host/live/")
+        assert "k3y" not in first
+        assert second == "x" * 1000
+
+
 async def test_results_are_copies_that_stay() -> None:
     async with bench(WorkerFilter) as subject:
         first = (await subject.process(value=1)).block.frames

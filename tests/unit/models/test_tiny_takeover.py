@@ -1,5 +1,5 @@
-"""When the restyler's stream asks for engines, shows them a frame, and takes them. The swap itself, with its process, is
-tested for real in tests/integration/test_hotswap.py; here it is a stand-in."""
+"""When the restyler's stream asks for engines, shows them a frame, and takes them. The swap itself, with its process,
+is tested for real in tests/integration/test_hotswap.py; here it is a stand-in."""
 
 from __future__ import annotations
 
