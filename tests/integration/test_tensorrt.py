@@ -34,8 +34,10 @@ from streamfx.engines.export import export
 from streamfx.engines.onnxruntime import OnnxRuntime
 from streamfx.engines.tensorrt import TensorRt
 from streamfx.engines.tensorrt_build import Binding, Options, Place, Plan, Precision, build, typed
+from streamfx.models.sd.parts import parts as stable_diffusion
 from streamfx.models.tiny.load import networks
 from streamfx.models.tiny.parts import parts
+from tests.unit.models import sdkit
 
 _MISSING = importlib.util.find_spec("tensorrt_rtx") is None
 _REQUIRED = os.environ.get("STREAMFX_REQUIRE_PROGRAMS") == "1"
@@ -119,6 +121,24 @@ def test_tensorrt_is_not_imported_before_it_is_needed() -> None:
     told = "import sys, streamfx.engines.tensorrt; print([name for name in sys.modules if name.startswith('tensorrt')])"
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=50)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("name", ["denoise", "decode"])
+def test_a_small_stable_diffusion_for_all_stream_batches(name: str, tmp_path: Path) -> None:
+    part = stable_diffusion(sdkit.unet(), sdkit.tiny_vae())[name]
+    half = typed(part, "fp16")
+    export(half, tmp_path / "part.onnx")
+    names = sorted({length.name for free in part.dynamic.values() for length in free.values()})
+    ranges = {length: (1, 2, 4) if length == "rows" else (4, 8, 16) for length in names}
+    plan = build(half, tmp_path / "part.onnx", Options(ranges, "fp16", ADA))
+    assert len(plan.data) > 10_000
+    assert [binding.name for binding in plan.bindings] == [*part.example, *part.outputs]
+    (profile,) = plan.profiles
+    least, usual, most = profile[next(iter(part.example))]
+    assert [shape[0] for shape in (least, usual, most)] == [1, 2, 4]
+    plan.save(tmp_path / "plan")
+    assert Plan.load(tmp_path / "plan") == plan
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
