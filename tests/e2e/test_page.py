@@ -204,7 +204,10 @@ async def test_a_file_is_sent_and_recorded(tmp_path: Path) -> None:
         download = await waiting.value
         target = tmp_path / download.suggested_filename
         await download.save_as(target)
-        assert len(look_into(target).video) > 20
+        moments = look_into(target).video
+        # How many pictures a second there are is the machine's affair.
+        assert moments[-1] - moments[0] > 2
+        assert len(moments) > 8
     assert errors == []
 
 
