@@ -17,6 +17,7 @@ from streamfx.core.errors import ConfigError, UsageError
 from streamfx.core.playout import GatePolicy
 from streamfx.filters.registry import load, parse_params, target_of
 from streamfx.media.base import EncodeSettings
+from streamfx.media.encoders import EncoderName
 from streamfx.media.url import MediaUrl, parse_size
 from streamfx.pipeline.settings import FilterChoice, SessionSettings
 
@@ -49,7 +50,10 @@ class EncodeConfig(_Strict):
 
     video_kbps: int = Field(0, ge=0, le=100_000, description="0: by size (live), or constant quality (files)")
     audio_kbps: int = Field(128, ge=16, le=512)
-    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = "veryfast"
+    encoder: EncoderName = Field("auto", description="auto: in hardware where that works, else software")
+    preset: Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"] = Field(
+        "veryfast", description="of the software encoder"
+    )
     gop_seconds: float = Field(2.0, ge=0.1, le=10, description="seconds between key frames")
 
 
@@ -87,6 +91,7 @@ class StreamConfig(_Strict):
                 audio_bitrate=1000 * self.encode.audio_kbps,
                 preset=self.encode.preset,
                 gop_seconds=self.encode.gop_seconds,
+                encoder=self.encode.encoder,
             ),
         )
 

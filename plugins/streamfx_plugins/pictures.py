@@ -24,19 +24,16 @@ def network_size(frame: tuple[int, int], side: int, multiple: int) -> tuple[int,
 
 def to_tensor(frames: NDArray[np.uint8], size: tuple[int, int], device: str, dtype: torch.dtype) -> torch.Tensor:
     """``(F, H, W, 3) uint8`` to ``(F, 3, height, width)`` in [-1, 1], resized on the device."""
-    import torch
+    from streamfx.models.transfer import upload
 
-    from streamfx_kernels.pixels import to_network
-
-    return to_network(torch.from_numpy(np.array(frames)).to(device), size, dtype)
+    return upload(device)(frames, size, dtype)
 
 
 def to_frames(pictures: torch.Tensor) -> NDArray[np.uint8]:
     """``(F, 3, H, W)`` in [-1, 1] to ``(F, H, W, 3) uint8``."""
-    from streamfx_kernels import pixels
+    from streamfx.models.transfer import download
 
-    height, width = pictures.shape[-2:]
-    return np.asarray(pixels.to_frames(pictures, (int(width), int(height))).cpu().numpy())
+    return download(pictures.device)(pictures)
 
 
 def parse_loras(text: str) -> list[tuple[str, float]]:

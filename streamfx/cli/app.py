@@ -25,6 +25,10 @@ _INPUT = (
     "A file, [b]testpattern://[/b], [b]rtmp(s)://HOST/APP/KEY[/b] to pull, "
     "or rtmp://HOST:PORT/APP/KEY?listen=1 to be pushed to."
 )
+_ENCODER = (
+    "Of the outputs: [b]auto[/b] (hardware where it works), software, nvenc, qsv, vaapi, amf or videotoolbox. "
+    "Default: auto."
+)
 _OUTPUTS = "Files (.mp4 .mkv .mov .ts .flv) and [b]rtmp(s)://HOST/APP/KEY[/b], as many as you like."
 
 
@@ -43,6 +47,7 @@ def run(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of the output. Default: the source's.")] = None,
     size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT of the output. Default: the source's.")] = None,
+    encoder: Annotated[str | None, typer.Option(help=_ENCODER)] = None,
     budget_ms: Annotated[
         float | None, typer.Option(help="Milliseconds from capture to output a rendering may take. Default: 250.")
     ] = None,
@@ -71,6 +76,7 @@ def run(
         "outputs": outputs or None,
         "fps": fps,
         "size": size,
+        "encode": {"encoder": encoder} if encoder else None,
         "budget_ms": budget_ms,
         "fallback": fallback,
         "overwrite": overwrite,
@@ -106,6 +112,7 @@ def serve(
     rtmp_port: Annotated[
         int | None, typer.Option(help="Port for publishing by RTMP; 0: none. Default: 1935 if it is free.")
     ] = None,
+    encoder: Annotated[str | None, typer.Option(help=_ENCODER)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM), for https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
@@ -120,6 +127,7 @@ def serve(
         "host": host,
         "port": port,
         "rtmp_port": rtmp_port,
+        "encode": {"encoder": encoder} if encoder else None,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
     }

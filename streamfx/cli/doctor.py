@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +18,8 @@ from rich.table import Table
 from streamfx import __version__
 from streamfx.cli.filters import on_one_line
 from streamfx.filters.registry import listing
-from streamfx.media.hardware import ENCODERS
+from streamfx.media.hardware import ENCODERS, ask
+from streamfx.media.hwaccel import DEVICES
 
 OK, MISSING, BAD = "[green]ok[/green]", "[yellow]–[/yellow]", "[red]missing[/red]"
 
@@ -40,12 +40,13 @@ Row = tuple[str, str, str]
 
 def show_doctor() -> int:
     """Prints the report. Returns 0, or 1 if something is missing without which nothing works."""
-    encoders = probe_encoders()
+    faults = asyncio.run(ask())
     console = Console()
     console.print(f"[bold]streamfx {__version__}[/bold] on Python {platform.python_version()}, {platform.platform()}")
     sections = {
         "machine": machine_rows(),
-        "encoders": encoder_rows(encoders),
+        "encoders": fault_rows(ENCODERS, faults.encoders),
+        "decoding in hardware": fault_rows(DEVICES, faults.decoders),
         "devices": device_rows(),
         "filters": filter_rows(),
         "optional packages": package_rows(),
@@ -58,7 +59,7 @@ def show_doctor() -> int:
             table.add_row(*row)
         console.print()
         console.print(table)
-    essential = all(encoders.get(name) for name in ("libx264", "aac"))
+    essential = not any(faults.encoders[name] for name in ("libx264", "aac"))
     if not essential:
         console.print(
             "\n[red]H.264 or AAC encoding does not work; reinstall FFmpeg's binding: "
@@ -78,10 +79,11 @@ def machine_rows() -> Iterator[Row]:
     yield (OK if gpu else MISSING), "NVIDIA GPU", "driver found" if gpu else "none found; the CPU is used"
 
 
-def encoder_rows(encoders: dict[str, bool]) -> Iterator[Row]:
-    for name, label in ENCODERS.items():
-        works = encoders.get(name, False)
-        yield (OK if works else MISSING), name, label if works else f"{label}: not on this machine"
+def fault_rows(labels: dict[str, str], faults: dict[str, str]) -> Iterator[Row]:
+    """What works, and why the rest does not."""
+    for name, label in labels.items():
+        fault = faults[name]
+        yield (MISSING if fault else OK), name, on_one_line(f"{label}: not here ({fault})" if fault else label)
 
 
 def device_rows() -> Iterator[Row]:
@@ -111,18 +113,6 @@ def _version_of(module: str) -> str:
         return version(module.replace("_", "-"))
     except PackageNotFoundError:
         return "installed"
-
-
-def probe_encoders() -> dict[str, bool]:
-    """Tries every encoder in a process of its own, which a broken driver may crash."""
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-m", "streamfx.media.hardware"], capture_output=True, timeout=30, check=True
-        )
-        found: dict[str, bool] = json.loads(answer.stdout)
-        return found
-    except (subprocess.SubprocessError, ValueError):
-        return {}
 
 
 def _cpu_features() -> list[str]:

@@ -40,7 +40,7 @@ class Playout:
 
     def __init__(self, fps: float, budget: float, window: float = 3.0) -> None:
         self._period = 1.0 / fps
-        self._budget = budget
+        self.budget = budget
         self._ready = SlidingExtreme(window)
         self._sound = SlidingExtreme(window)
         self._captured = SlidingExtreme(window)
@@ -56,7 +56,7 @@ class Playout:
     def ready(self, media: float, at: float) -> None:
         """What belongs to media time ``media`` could be shown from ``at`` on."""
         earliest = self._captured.get()
-        if earliest is None or at - media <= earliest + self._budget:
+        if earliest is None or at - media <= earliest + self.budget:
             self._ready.add(at, -(at - media))
 
     def sound_ready(self, media: float, at: float) -> None:
@@ -101,7 +101,7 @@ class Playout:
         slowest, sound, earliest = self._ready.get(), self._sound.get(), self._captured.get()
         if earliest is None:
             return lead
-        target = lead if slowest is None else min(-slowest + self.GUARD, earliest + self._budget)
+        target = lead if slowest is None else min(-slowest + self.GUARD, earliest + self.budget)
         return target if sound is None else max(target, min(-sound + self.GUARD, earliest + self.LONGEST_FOR_SOUND))
 
 

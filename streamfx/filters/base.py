@@ -19,6 +19,9 @@ from streamfx.core.errors import UsageError
 
 Lane = Literal["video", "audio"]
 
+LONGEST_SOUND = 8.0
+"""Seconds of sound that a block brings at most."""
+
 
 class Params(BaseModel):
     """Base of a filter's parameters.
@@ -40,8 +43,11 @@ def at_setup(default: Any, description: str, **bounds: Any) -> Any:
 class FilterInfo:
     """What a filter takes and gives, read before it is set up.
 
-    ``block``: frames it wants per call. ``blocks``: all numbers of frames it takes per call, if there are others
-    besides; a live stream then takes the one that suits its frame rate. ``sizes``: (width, height) pairs it can work
+    ``takes``: ``audio`` for one that is driven by sound: its blocks bring the sound besides the pictures, which are
+    blank, 25 a second, if the source has none. ``lookahead``: seconds of what comes later that it waits for before it
+    gives a picture; they are allowed for besides the stream's budget. ``block``: frames it wants per call. ``blocks``:
+    all numbers of frames it takes per call, if there are others besides; a live stream then takes the one that suits
+    its frame rate. ``sizes``: (width, height) pairs it can work
     at, best first; empty means any. The pipeline resizes to the nearest one and back again. ``quality_levels``: how
     many levels of ``Block.quality`` it tells apart; 1 means it has no cheaper way of its own. ``min_scale``: the
     smallest share of its working size, per side, at which its result is still worth showing; 1 forbids the pipeline to
@@ -52,6 +58,7 @@ class FilterInfo:
     summary: str = ""
     takes: Lane = "video"
     gives: Lane = "video"
+    lookahead: float = 0.0
     block: int = 1
     blocks: tuple[int, ...] = ()
     sizes: tuple[tuple[int, int], ...] = ()
@@ -63,8 +70,8 @@ class FilterInfo:
     def __post_init__(self) -> None:
         if self.blocks and (min(self.blocks) < 1 or self.block not in self.blocks):
             raise ValueError("FilterInfo.blocks are numbers from 1 on, and block is one of them")
-        if self.block < 1 or self.quality_levels < 1 or not 0 < self.min_scale <= 1:
-            raise ValueError("FilterInfo needs block >= 1, quality_levels >= 1 and 0 < min_scale <= 1")
+        if self.block < 1 or self.quality_levels < 1 or not 0 < self.min_scale <= 1 or self.lookahead < 0:
+            raise ValueError("FilterInfo needs block, quality_levels >= 1, 0 < min_scale <= 1 and lookahead >= 0")
 
     @property
     def largest_block(self) -> int:
@@ -76,9 +83,11 @@ class FilterInfo:
 class Block:
     """What a filter is given, and what it returns.
 
-    ``video``: ``(F, H, W, 3) uint8`` RGB, or None. ``audio``: ``(2, N) float32`` in [-1, 1] at 48 kHz that
-    belongs to these frames, or None. ``pts``: seconds on the media timeline, one a frame. ``quality``: 0 is full;
-    each step up to ``FilterInfo.quality_levels - 1`` asks for a cheaper rendering.
+    ``video``: ``(F, H, W, 3) uint8`` RGB, or None. ``pts``: seconds on the media timeline, one a frame. ``audio``: for
+    filters that take it, ``(2, N) float32`` in [-1, 1] at 48 kHz: all that has come since the call before, at most the
+    last ``LONGEST_SOUND`` seconds; it may reach beyond these frames, or not yet to them. None if nothing has come.
+    ``audio_pts``: seconds of its first sample. ``quality``: 0 is full; each step up to
+    ``FilterInfo.quality_levels - 1`` asks for a cheaper rendering.
 
     The arrays given to a filter are valid only during the call, and read-only: copy what is to be kept.
     """
@@ -87,6 +96,7 @@ class Block:
     audio: NDArray[np.float32] | None = None
     pts: tuple[float, ...] = ()
     quality: int = 0
+    audio_pts: float = 0.0
 
     @property
     def frames(self) -> NDArray[np.uint8]:
@@ -104,12 +114,14 @@ class Block:
 class Context:
     """What a filter is told at set-up. ``size``: (width, height) of the frames it will be given; under pressure
     they come smaller, down to ``FilterInfo.min_scale`` of it or another of ``FilterInfo.sizes``.
-    ``fps``: nominal frames per second, 0 if unknown. ``threads``: CPU threads it should keep to. ``tell``: a sentence
+    ``fps``: nominal frames per second, 0 if unknown. ``live``: whether frames come in real time, so that some may be
+    left out. ``threads``: CPU threads it should keep to. ``tell``: a sentence
     for whoever watches the stream, said from any thread, rarely."""
 
     size: tuple[int, int]
     fps: float = 0.0
     threads: int = 1
+    live: bool = True
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("streamfx.filter"))
     tell: Callable[[str], None] = field(default=lambda text: logging.getLogger("streamfx.filter").info("%s", text))
 

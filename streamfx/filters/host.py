@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from streamfx.core.errors import FilterError, StreamFXError, redact
-from streamfx.filters.base import Block, Context, Filter, Params
+from streamfx.core.frames import AUDIO_CHANNELS, AUDIO_RATE
+from streamfx.filters.base import LONGEST_SOUND, Block, Context, Filter, Params
 from streamfx.filters.registry import load
 from streamfx.filters.resize import resize_block, working_size
 
@@ -23,13 +24,21 @@ _MOST_NOTES, _LONGEST_NOTE = 32, 1000
 @dataclass(frozen=True, slots=True)
 class FilterSpec:
     """Which filter, at what frame size. ``target``: ``module:Class``. ``size``: (width, height) of the frames going
-    in and coming out. ``fps``: nominal. ``threads``: CPU threads for it. ``params``: its parameters as JSON values."""
+    in and coming out. ``fps``: nominal. ``threads``: CPU threads for it. ``params``: its parameters as JSON values.
+    ``sound``: whether blocks bring sound. ``live``: whether they come in real time."""
 
     target: str
     size: tuple[int, int]
     fps: float
     threads: int
     params: dict[str, Any]
+    sound: bool = False
+    live: bool = True
+
+    @property
+    def sound_bytes(self) -> int:
+        """Shared memory that the sound of a block takes at most."""
+        return int(LONGEST_SOUND * AUDIO_RATE) * AUDIO_CHANNELS * 4 if self.sound else 0
 
 
 class FilterHost:
@@ -48,6 +57,7 @@ class FilterHost:
             size=working_size(spec.size, self._info.sizes, 1.0),
             fps=spec.fps,
             threads=spec.threads,
+            live=spec.live,
             logger=logging.getLogger(f"streamfx.filter.{kind.name}"),
             tell=self._notes.append,
         )

@@ -170,7 +170,7 @@ class WorkerFilter(_Runner):
 
     async def _live(self) -> str:
         """One life of the worker, from start to death. Returns what it died of."""
-        arena = Arena.create(2 * self._half)
+        arena = Arena.create(self._spec.sound_bytes + 2 * self._half)
         try:
             async with self._process() as child:
                 self._child = child
@@ -214,9 +214,12 @@ class WorkerFilter(_Runner):
         if not self.ready or child is None or arena is None or gone is None:
             raise FilterCrashedError(f"filter {self._spec.target} is being restarted")
         frames = block.frames
-        arena.array(0, frames.shape)[:] = frames
+        arena.array(self._spec.sound_bytes, frames.shape)[:] = frames
         self._next_id += 1
         request = {"id": self._next_id, "pts": block.pts, "quality": block.quality, "scale": scale, "reset": reset}
+        if self._spec.sound and block.audio is not None:
+            arena.array(0, block.audio.shape, np.float32)[:] = block.audio
+            request["sound"] = block.audio.shape[1], block.audio_pts
         if self._params_news is not None:
             request["params"] = self._params_news
             self._params_news = None
@@ -246,7 +249,8 @@ class WorkerFilter(_Runner):
             raise FilterError(answer["error"])
         self._errors = 0
         pts = tuple(answer["pts"])
-        pictures = np.array(arena.array(self._half, (len(pts), *block.frames.shape[1:])))
+        place = self._spec.sound_bytes + self._half
+        pictures = np.array(arena.array(place, (len(pts), *block.frames.shape[1:])))
         return Rendered(block.with_video(pictures, pts), answer["seconds"])
 
     def _lost(self, reason: str) -> FilterCrashedError:

@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamfx.core.errors import FilterError, StreamFXError
+from streamfx.core.frames import AUDIO_CHANNELS
 from streamfx.filters.base import Block
 from streamfx.filters.host import FilterHost, FilterSpec
 from streamfx.filters.registry import load
@@ -31,8 +33,8 @@ def main() -> int:
         hello = parent.receive()
     if hello is None:
         return 0
-    arena = Arena.attach(hello["arena"])
-    spec = FilterSpec(hello["target"], tuple(hello["size"]), hello["fps"], hello["threads"], hello["params"])
+    arena = Arena.attach(hello.pop("arena"))
+    spec = FilterSpec(**hello | {"size": tuple(hello["size"])})
     _limit_threads(spec.threads)
     try:
         host = FilterHost(spec)
@@ -42,7 +44,7 @@ def main() -> int:
     parent.send(kind="ready")
     try:
         while (request := parent.receive()) is not None:
-            answer = _serve(host, request, arena, spec.size)
+            answer = _serve(host, request, arena, spec)
             parent.send(kind="done", id=request["id"], notes=host.notes(), **answer)
     except MemoryError:
         # What is left of the heap is not to be trusted with more frames.
@@ -59,25 +61,29 @@ def _import_ahead(target: str) -> None:
             importlib.import_module(package)
 
 
-def _serve(host: FilterHost, request: dict[str, Any], arena: Arena, size: tuple[int, int]) -> dict[str, Any]:
-    """Runs one request; the pictures are read from the arena's first half and written to its second."""
+def _serve(host: FilterHost, request: dict[str, Any], arena: Arena, spec: FilterSpec) -> dict[str, Any]:
+    """Runs one request; the arena has room for sound, then for the pictures that come in, and for those that go out."""
     if request["reset"]:
         host.reset()
     if "params" in request:
         host.configure(request["params"])
     pts = tuple(request["pts"])
-    block = Block(video=_frames(arena, 0, len(pts), size), pts=pts, quality=request["quality"])
+    block = Block(video=_frames(arena, 0, len(pts), spec), pts=pts, quality=request["quality"])
+    if "sound" in request:
+        count, start = request["sound"]
+        block = replace(block, audio=arena.array(0, (AUDIO_CHANNELS, count), np.float32), audio_pts=start)
     started = time.perf_counter()
     try:
         result = host.run(block, request["scale"])
     except FilterError as error:
         return {"error": str(error)}
-    np.copyto(_frames(arena, 1, len(result.frames), size), result.frames)
+    np.copyto(_frames(arena, 1, len(result.frames), spec), result.frames)
     return {"seconds": time.perf_counter() - started, "pts": result.pts}
 
 
-def _frames(arena: Arena, half: int, count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    return arena.array(half * (arena.size // 2), (count, size[1], size[0], 3))
+def _frames(arena: Arena, half: int, count: int, spec: FilterSpec) -> NDArray[np.uint8]:
+    place = spec.sound_bytes + half * ((arena.size - spec.sound_bytes) // 2)
+    return arena.array(place, (count, spec.size[1], spec.size[0], 3))
 
 
 def _be_first_to_go() -> None:

@@ -16,19 +16,27 @@ from typing import Any, Protocol, TypeVar, cast
 from streamfx.core.clock import Clock
 from streamfx.core.errors import UsageError
 from streamfx.core.frames import Frame, Pixels, Samples
+from streamfx.media.encoders import EncoderName
 from streamfx.media.url import MediaUrl
 
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What a source gives. ``size``: (width, height). ``fps``: nominal frames per second. ``audio``: whether there may
-    be sound. ``live``: frames come in real time, whether we are ready or not. ``duration``: seconds, if known."""
+    be sound. ``live``: frames come in real time, whether we are ready or not. ``duration``: seconds, if known.
+    ``video``: whether there is a picture; without one, size and fps mean nothing."""
 
     size: tuple[int, int]
     fps: Fraction
     audio: bool
     live: bool
     duration: float | None = None
+    video: bool = True
+
+    @classmethod
+    def of_sound(cls, live: bool, duration: float | None = None) -> MediaInfo:
+        """Of a source that has no picture."""
+        return cls((0, 0), Fraction(1), audio=True, live=live, duration=duration, video=False)
 
 
 T = TypeVar("T")
@@ -65,12 +73,14 @@ class Shared:
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
     """What the session wants of a source. ``size``: (width, height) to deliver, None for the source's own.
-    ``realtime``: pace by timestamps (a live output follows). ``on_state``: told in a few words how it goes.
+    ``sound_will_do``: whether a source without a picture is welcome. ``realtime``: pace by timestamps (a live output
+    follows). ``on_state``: told in a few words how it goes.
     ``shared``: what it may use together with other sources."""
 
     clock: Clock
     size: tuple[int, int] | None = None
     realtime: bool = False
+    sound_will_do: bool = False
     on_state: Callable[[str], None] = field(default=lambda text: None)
     shared: Shared = field(default_factory=Shared)
 
@@ -105,13 +115,14 @@ class SinkState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """How outputs are encoded. Bitrates in bits per second; 0 chooses by picture size. ``gop_seconds``: seconds
-    between key frames."""
+    """How outputs are encoded. Bitrates in bits per second; 0 chooses by picture size. ``preset``: of the software
+    encoder. ``gop_seconds``: seconds between key frames."""
 
     video_bitrate: int = 0
     audio_bitrate: int = 128_000
     preset: str = "veryfast"
     gop_seconds: float = 2.0
+    encoder: EncoderName = "auto"
 
 
 @dataclass(frozen=True, slots=True)

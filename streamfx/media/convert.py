@@ -27,16 +27,20 @@ COLOUR_TAGS = {Colorspace.ITU709: 1, Colorspace.ITU601: 6}
 
 
 def for_encoder(
-    reformatter: VideoReformatter, pixels: Pixels, matrix: Colorspace, size: tuple[int, int] | None = None
+    reformatter: VideoReformatter,
+    pixels: Pixels,
+    matrix: Colorspace,
+    size: tuple[int, int] | None = None,
+    format: str = "yuv420p",
 ) -> av.VideoFrame:
-    """``(H, W, 3) uint8`` RGB as encoders want it: planar, halved colour planes, limited range, the given matrix.
-    ``size``: (width, height) to scale to."""
+    """``(H, W, 3) uint8`` RGB as encoders want it: halved colour planes, limited range, the given matrix.
+    ``size``: (width, height) to scale to. ``format``: yuv420p or nv12."""
     width, height = size or (None, None)
     return reformatter.reformat(
         av.VideoFrame.from_numpy_buffer(pixels, "rgb24"),
         width=width,
         height=height,
-        format="yuv420p",
+        format=format,
         src_colorspace=Colorspace.ITU709,
         dst_colorspace=matrix,
         src_color_range=ColorRange.JPEG,

@@ -23,11 +23,12 @@ the network is bad."""
 
 
 class Visit:
-    """One publisher's stay. ``kind``: by what protocol. ``fps``: nominal."""
+    """One publisher's stay. ``kind``: by what protocol. ``fps``: nominal. ``video``: whether pictures come."""
 
-    def __init__(self, door: Door, kind: str, fps: Fraction, retire: Callable[[], None]) -> None:
+    def __init__(self, door: Door, kind: str, fps: Fraction, retire: Callable[[], None], video: bool = True) -> None:
         self.kind = kind
         self.fps = fps
+        self.video = video
         self.retire = retire
         self._door = door
         self.native: tuple[int, int] | None = None
@@ -62,9 +63,15 @@ class Door:
         self._source: _DoorSource | None = None
         self._captured: OrderedDict[float, float] = OrderedDict()
 
-    def enter(self, kind: str, fps: Fraction = Fraction(30), retire: Callable[[], None] = lambda: None) -> Visit:
+    def enter(
+        self,
+        kind: str,
+        fps: Fraction = Fraction(30),
+        retire: Callable[[], None] = lambda: None,
+        video: bool = True,
+    ) -> Visit:
         """Lets a publisher in. ``retire`` is called when another takes over."""
-        before, self.visitor = self.visitor, Visit(self, kind, fps, retire)
+        before, self.visitor = self.visitor, Visit(self, kind, fps, retire, video)
         if before is not None:
             before.retire()
         if self._source is not None:
@@ -120,7 +127,7 @@ class Door:
             if len(self._captured) > _REMEMBERED:
                 self._captured.popitem(last=False)
         if self._source is not None:
-            self._source.put(frame, visit.fps)
+            self._source.put(frame, visit)
 
     def _left(self, visit: Visit) -> None:
         if self.visitor is visit:
@@ -156,20 +163,35 @@ class _DoorSource:
     async def opened(self) -> None:
         await asyncio.shield(self._info)
 
-    def put(self, frame: Frame, fps: Fraction) -> None:
-        if isinstance(frame, VideoFrame):
-            if self.size is None and not self._ended:
-                size = self._request.size or frame.size
-                self._info.set_result(MediaInfo(size, fps, audio=True, live=True))
-            if self.size is not None and frame.size != self.size:
-                frame = self._fitted(frame)
-        if self.size is None:
+    def put(self, frame: Frame, visit: Visit) -> None:
+        if not self._info.done():
+            self._learn(frame, visit)
+        size = self.size
+        if size is None:
             return
+        if visit.video is not self.info.video:
+            # Whether there is a picture is not to change under a pipeline: another one begins.
+            self.end()
+            return
+        if isinstance(frame, VideoFrame) and frame.size != size:
+            frame = self._fitted(frame)
         if len(self._frames) >= _FRAMES_AHEAD:
             self._frames.popleft()
             self._dropped += 1
         self._frames.append(frame)
         self._news.set()
+
+    def _learn(self, frame: Frame, visit: Visit) -> None:
+        if isinstance(frame, VideoFrame):
+            size = self._request.size or frame.size
+            self._info.set_result(MediaInfo(size, visit.fps, audio=True, live=True))
+        elif not visit.video and self._request.sound_will_do:
+            self._info.set_result(MediaInfo.of_sound(live=True))
+        elif not visit.video:
+            self._info.set_exception(
+                SourceError("the publisher sends sound alone; send a picture too, or choose a filter driven by sound")
+            )
+            self._info.exception()  # it may be that nobody waits any more
 
     def _fitted(self, frame: VideoFrame) -> VideoFrame:
         if self._fit is None:

@@ -14,6 +14,8 @@ from av.video.reformatter import VideoReformatter
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
 from streamfx.media.base import OutputFormat
 from streamfx.media.convert import COLOUR_TAGS, colorspace_of, for_encoder
+from streamfx.media.encoders import CODECS, RECIPES, SOFTWARE
+from streamfx.media.hwaccel import accelerator
 
 _TICKS = 90_000
 """Time base of video: whole ticks a frame at 24, 25, 30, 50, 60 and the NTSC rates."""
@@ -35,15 +37,20 @@ def video_bitrate(size: tuple[int, int], fps: Fraction) -> int:
     return int(min(9e6, max(5e5, 0.11 * size[0] * size[1] * float(fps))))
 
 
+class HardwareError(Exception):
+    """A hardware encoder cannot be opened, or failed on the way. Another encoder may do."""
+
+
 class Encoder:
     """An open container that takes pictures and sound.
 
     ``place``: a path or URL; ``container``: FFmpeg's name of the format; ``push``: a live connection, which gets a
-    constant bitrate, no reordering and timestamps from 0, instead of constant quality.
-    Every method may block for as long as the other end does. Raises ``av.FFmpegError`` and ``OSError``.
+    constant bitrate, no reordering and timestamps from 0, instead of constant quality; ``encoder``: one of ``CODECS``.
+    Every method may block for as long as the other end does. Raises ``av.FFmpegError`` and ``OSError``, and
+    ``HardwareError`` (at first before anything is written).
     """
 
-    def __init__(self, place: str, container: str, output: OutputFormat, push: bool) -> None:
+    def __init__(self, place: str, container: str, output: OutputFormat, push: bool, encoder: str = SOFTWARE) -> None:
         av.logging.set_level(None)
         # What has been muxed goes to the disk at once: a killed process takes its buffers with it.
         options = {"flush_packets": "1"} | PLAYABLE_AFTER_CRASH.get(container, {})
@@ -51,12 +58,16 @@ class Encoder:
             options = {"flvflags": "no_duration_filesize", "rw_timeout": "5000000"}
         self._output = output
         self._push = push
+        self._encoder = encoder
+        self._pixels = "yuv420p" if encoder == SOFTWARE else RECIPES[encoder].pixels
         self._origin: float | None = None if output.live else 0.0
         self._last_tick = -1
         self._reformatter = VideoReformatter()
         self._matrix = colorspace_of(output.size[1])
         self._container: OutputContainer = av.open(place, "w", format=container, options=options)
         self._video = self._add_video()
+        if encoder != SOFTWARE:
+            self._open_hardware()
         self._audio = self._add_audio() if output.audio else None
         self._container.start_encoding()
         self.bytes = 0
@@ -65,24 +76,52 @@ class Encoder:
         output = self._output
         gop = max(1, round(output.encode.gop_seconds * output.fps))
         rate = output.encode.video_bitrate or video_bitrate(output.size, output.fps)
-        options: dict[str, str] = {"preset": output.encode.preset, "sc_threshold": "0"}
-        if self._push:
-            options |= {"tune": "zerolatency", "maxrate": str(rate), "bufsize": str(rate)}
-        elif not output.encode.video_bitrate:
-            options["crf"] = "20"
-        stream = self._container.add_stream("libx264", rate=output.fps, options=options)
-        assert isinstance(stream, av.VideoStream)
+        by_rate = self._push or bool(output.encode.video_bitrate)
+        if self._encoder == SOFTWARE:
+            stream = self._software_stream(rate)
+        else:
+            by_rate = by_rate or not RECIPES[self._encoder].quality
+            stream = self._hardware_stream(rate if by_rate else 0)
         context = stream.codec_context
         context.width, context.height = output.size
-        context.pix_fmt = "yuv420p"
+        context.pix_fmt = self._pixels
         context.time_base = Fraction(1, _TICKS)
         context.gop_size = gop
-        if self._push or output.encode.video_bitrate:
+        if by_rate:
             context.bit_rate = rate
         tag = COLOUR_TAGS[self._matrix]
         context.color_primaries = context.color_trc = context.colorspace = tag
         context.color_range = 1
         return stream
+
+    def _software_stream(self, rate: int) -> av.VideoStream:
+        options: dict[str, str] = {"preset": self._output.encode.preset, "sc_threshold": "0"}
+        if self._push:
+            options |= {"tune": "zerolatency", "maxrate": str(rate), "bufsize": str(rate)}
+        elif not self._output.encode.video_bitrate:
+            options["crf"] = "20"
+        stream = self._container.add_stream(CODECS[SOFTWARE], rate=self._output.fps, options=options)
+        assert isinstance(stream, av.VideoStream)
+        return stream
+
+    def _hardware_stream(self, rate: int) -> av.VideoStream:
+        """``rate``: bits per second, 0 for constant quality."""
+        recipe = RECIPES[self._encoder]
+        more = {"hwaccel": accelerator(recipe.device)} if recipe.device else {}
+        options = recipe.options(push=self._push, rate=rate)
+        try:
+            stream = self._container.add_stream(recipe.codec, rate=self._output.fps, options=options, **more)
+        except (av.FFmpegError, ValueError, NotImplementedError, TypeError) as error:
+            raise HardwareError(_reason(error)) from error
+        assert isinstance(stream, av.VideoStream)
+        return stream
+
+    def _open_hardware(self) -> None:
+        """Opens it before the container is: what fails here has touched no file and no connection."""
+        try:
+            self._video.codec_context.open()
+        except (av.FFmpegError, ValueError) as error:
+            raise HardwareError(_reason(error)) from error
 
     def _add_audio(self) -> av.AudioStream:
         stream = self._container.add_stream("aac", rate=AUDIO_RATE, layout="stereo")
@@ -98,13 +137,21 @@ class Encoder:
         if tick <= self._last_tick:
             return None
         self._last_tick = tick
-        frame = for_encoder(self._reformatter, pixels, self._matrix)
+        frame = for_encoder(self._reformatter, pixels, self._matrix, format=self._pixels)
         frame.pts, frame.time_base = tick, Fraction(1, _TICKS)
         return frame
 
     def write_video(self, frame: av.VideoFrame) -> None:
         """Encodes and sends a prepared picture."""
-        self._mux(self._video.encode(frame))
+        self._mux(self._encode(frame))
+
+    def _encode(self, frame: av.VideoFrame | None) -> list[Any]:
+        try:
+            return self._video.encode(frame)
+        except av.FFmpegError as error:
+            if self._encoder == SOFTWARE:
+                raise
+            raise HardwareError(_reason(error)) from error
 
     def write_audio(self, samples: Samples, start: int) -> None:
         """Encodes and sends ``(2, N) float32`` from sample index ``start`` on; what lies before the first picture of a
@@ -126,7 +173,11 @@ class Encoder:
 
     def finish(self) -> None:
         """Writes out what the encoders still hold, and the trailer."""
-        self._mux(self._video.encode(None))
+        self._mux(self._encode(None))
         if self._audio is not None:
             self._mux(self._audio.encode(None))
         self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

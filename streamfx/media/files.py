@@ -8,26 +8,32 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from streamfx.core.clock import Clock
 from streamfx.core.errors import SourceError, UsageError
 from streamfx.core.frames import AUDIO_RATE, AudioFrame, Frame, VideoFrame
 from streamfx.media.base import MediaInfo, Source, SourceRequest
 from streamfx.media.convert import AudioConverter, VideoConverter
+from streamfx.media.hwaccel import NONE, find_device, hwaccel_option
 from streamfx.media.threaded import Outlet, threaded_source
 from streamfx.media.url import MediaUrl
 
 
 def open_file(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
-    """A file. Options: ``realtime=1`` paces it by its timestamps, ``loop=1`` starts over at the end, for ever.
+    """A file. Options: ``realtime=1`` paces it by its timestamps, ``loop=1`` starts over at the end, for ever,
+    ``hwaccel=DEVICE`` decodes it there.
 
-    Raises ``UsageError`` if there is no such file; entering raises ``SourceError`` if it is no video.
+    Raises ``UsageError`` if there is no such file or (entering) no such device; entering raises ``SourceError`` if it
+    has no picture (or no sound either, where that will do).
     """
-    url.allow(("realtime", "loop"))
+    url.allow(("realtime", "loop", "hwaccel"))
     realtime, loop = url.flag("realtime", request.realtime), url.flag("loop", False)
+    hwaccel = hwaccel_option(url)
     path = Path(url.path)
     if not path.exists():
         raise UsageError(f"{path} does not exist; check the file name")
@@ -37,7 +43,7 @@ def open_file(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextMana
         raise SourceError(f"{path} is empty (0 bytes); it was probably never finished")
 
     def produce(outlet: Outlet) -> None:
-        _FileReader(path, request, realtime, outlet).run(loop)
+        _FileReader(path, request, realtime, hwaccel, outlet).run(loop)
 
     return threaded_source(produce, str(path))
 
@@ -59,10 +65,12 @@ class _Pacer:
 class _FileReader:
     """Reads one file, in the source's thread."""
 
-    def __init__(self, path: Path, request: SourceRequest, realtime: bool, outlet: Outlet) -> None:
+    def __init__(self, path: Path, request: SourceRequest, realtime: bool, hwaccel: str, outlet: Outlet) -> None:
         self._path = path
         self._clock = request.clock
         self._realtime = realtime
+        self._hwaccel = hwaccel
+        self._sound_will_do = request.sound_will_do
         self._video = VideoConverter(request.size)
         self._audio = AudioConverter()
         self._sequence = 0
@@ -80,7 +88,7 @@ class _FileReader:
                 for frame, duration in self._decode(container, shift):
                     end = max(end, frame.pts + duration)
                     waiting.append(frame)
-                    if not announced and isinstance(frame, VideoFrame):
+                    if not announced and (isinstance(frame, VideoFrame) or not _picture_of(container)):
                         outlet.announce(self._info(container, frame))
                         announced = True
                     # The first sound comes before the first picture, which is longer in the decoder.
@@ -109,8 +117,21 @@ class _FileReader:
             )
 
     def _open(self) -> InputContainer:
+        container = self._opened(None)
         try:
-            container = av.open(str(self._path))
+            video = self._hwaccel != NONE and _picture_of(container)
+            device = find_device(self._hwaccel, video.codec_context.name) if video else None
+        except UsageError:
+            container.close()
+            raise
+        if device is None:
+            return container
+        container.close()
+        return self._opened(device)
+
+    def _opened(self, device: HWAccel | None) -> InputContainer:
+        try:
+            container = av.open(str(self._path), hwaccel=device)
         except PermissionError as error:
             raise UsageError(f"{self._path} may not be read; check its permissions") from error
         except (av.FFmpegError, OSError) as error:
@@ -119,15 +140,22 @@ class _FileReader:
                 f"{self._path} is not a video that FFmpeg can read, or it is damaged ({reason.lower()}); "
                 "check that it plays, or write it anew"
             ) from error
-        if not container.streams.video:
+        lacking = ""
+        if not _picture_of(container) and not self._sound_will_do:
+            lacking = "no video stream; give a file with a picture"
+        elif not _picture_of(container) and not container.streams.audio:
+            lacking = "neither a picture nor sound; give a file that plays"
+        if lacking:
             container.close()
-            raise SourceError(f"{self._path} has no video stream; give a file with a picture")
+            raise SourceError(f"{self._path} has {lacking}")
         return container
 
-    def _info(self, container: InputContainer, first: VideoFrame) -> MediaInfo:
-        stream = container.streams.video[0]
-        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
+    def _info(self, container: InputContainer, first: Frame) -> MediaInfo:
         duration = container.duration / av.time_base if container.duration else None
+        stream = _picture_of(container)
+        if stream is None or isinstance(first, AudioFrame):
+            return MediaInfo.of_sound(self._realtime, duration)
+        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
         return MediaInfo(
             size=first.size,
             fps=min(max(Fraction(rate), Fraction(1)), Fraction(240)),
@@ -138,14 +166,17 @@ class _FileReader:
 
     def _decode(self, container: InputContainer, shift: float) -> Iterator[tuple[Frame, float]]:
         """Frames with pts in seconds from ``shift`` on, each with its duration."""
-        video = container.streams.video[0]
+        video = _picture_of(container)
         audio = container.streams.audio[0] if container.streams.audio else None
-        video.thread_type = "AUTO"
-        chosen: list[Stream] = [video] if audio is None else [video, audio]
+        period, aspect = 0.0, 1.0
+        if video is not None:
+            if not video.codec_context.is_hwaccel:
+                video.thread_type = "AUTO"
+            period = float(1 / (video.average_rate or video.guessed_rate or 30))
+            aspect = float(video.sample_aspect_ratio or 1)
+        chosen: list[Stream] = [stream for stream in (video, audio) if stream is not None]
         starts = [s.start_time * s.time_base for s in chosen if s.start_time is not None and s.time_base is not None]
         origin = float(min(starts, default=0)) - shift
-        period = float(1 / (video.average_rate or video.guessed_rate or 30))
-        aspect = float(video.sample_aspect_ratio or 1)
         for packet in self._packets(container, chosen):
             for decoded in self._pictures_or_sound(packet):
                 if decoded.pts is None or decoded.time_base is None:
@@ -177,7 +208,15 @@ class _FileReader:
 
 def _stated_duration(container: InputContainer) -> float | None:
     """Seconds of picture an MP4's or MOV's index promises; None for formats that only guess it."""
-    video = container.streams.video[0]
-    if "mp4" not in container.format.name or not container.duration or not video.duration or not video.time_base:
+    video = _picture_of(container)
+    if video is None or not video.duration or not video.time_base:
+        return None
+    if "mp4" not in container.format.name or not container.duration:
         return None
     return min(container.duration / av.time_base, float(video.duration * video.time_base))
+
+
+def _picture_of(container: InputContainer) -> VideoStream | None:
+    """The first video stream that is not the cover of an album."""
+    cover = Disposition.attached_pic
+    return next((stream for stream in container.streams.video if not stream.disposition & cover), None)

@@ -18,7 +18,9 @@ from streamfx.core.errors import StreamFXError, UsageError, redact
 from streamfx.core.frames import Pixels, Samples
 from streamfx.ipc.arena import Arena
 from streamfx.ipc.child import Child, spawn
+from streamfx.media import hardware
 from streamfx.media.base import OutputFormat, SinkState
+from streamfx.media.encoders import AUTO, CODECS, SOFTWARE, refusal
 from streamfx.media.output_process import format_to_json
 from streamfx.media.slots import AUDIO_SLOT_SAMPLES, AUDIO_SLOTS, VIDEO_SLOTS, SlotLayout
 from streamfx.media.url import MediaUrl
@@ -80,6 +82,7 @@ class ProcessOutput:
     """A sink in a process of its own, started again (with back-off) when it dies or its peer goes away.
 
     A file is never overwritten by its own second part: that goes to ``name.2.mp4`` and so on, to the next that is free.
+    A hardware encoder that fails, though it was found to work, is given up for the software one, unless it was named.
     """
 
     def __init__(self, url: MediaUrl, output: OutputFormat, *, container: str, push: bool) -> None:
@@ -102,6 +105,9 @@ class ProcessOutput:
         self.error = ""
         self.sent = self.dropped = self.missed = self.reconnects = self.bytes = 0
         self._attempt_bytes = 0
+        self._attempt_sent = self._attempt_taken = 0
+        self._encoder = ""
+        self._encoder_failures = 0
 
     @property
     def pid(self) -> int | None:
@@ -118,6 +124,8 @@ class ProcessOutput:
             "missed_while_away": self.missed,
             "reconnects": self.reconnects,
             "bytes": self.bytes + self._attempt_bytes,
+            "encoder": CODECS.get(self._encoder, ""),
+            "encoder_failures": self._encoder_failures,
             "queue_depth": VIDEO_SLOTS - len(self._free["video"]) if self._arena else 0,
         }
 
@@ -125,13 +133,15 @@ class ProcessOutput:
         backoff = Backoff(first=1.0, longest=30.0)
         try:
             while not self._closing:
-                started = time.monotonic()
+                started, failures = time.monotonic(), self._encoder_failures
                 fatal = await self._attempt()
                 if self._closing:
                     break
                 if fatal:
                     self._set(SinkState.FAILED)
                     return
+                if self._encoder_failures > failures:
+                    continue
                 if time.monotonic() - started > _STABLE_AFTER:
                     backoff.reset()
                 self.reconnects += 1
@@ -156,15 +166,36 @@ class ProcessOutput:
     async def _attempt(self) -> bool:
         """One life of the output's process. Returns whether trying again is pointless."""
         self._set(SinkState.CONNECTING)
-        self._attempt_bytes = 0
+        self._attempt_bytes = self._attempt_sent = self._attempt_taken = 0
         try:
-            return await self._live()
+            self._encoder = await self._pick_encoder()
+            return False if self._closing else await self._live()
         except (
             StreamFXError,
             OSError,
         ) as error:  # no memory to share, no process to be had; a push may find some later
             self.error = redact(str(error), self._url.secrets)
             return not self._push
+
+    async def _pick_encoder(self) -> str:
+        """A live output begins with what is known about this machine; a file that nothing waits for can find out."""
+        if self._encoder_failures:
+            return SOFTWARE
+        return await hardware.pick(self._format.encode.encoder, wait=not self._format.live)
+
+    def _encoder_failed(self, fault: str) -> bool:
+        """Counts it, and says so. Returns whether that is final."""
+        name = self._encoder
+        if self._format.encode.encoder != AUTO:
+            self.error = refusal(name, fault)
+            return not self._push or self.sent == 0
+        self._encoder_failures += 1
+        self._arena = None  # nothing more is taken until the next begins
+        self.dropped += self._attempt_taken - self._attempt_sent
+        if self._attempt_sent == 0:
+            self._parts = max(0, self._parts - 1)  # of this part there is nothing to keep
+        logger.warning("output=%s: encoder %s failed (%s); going on with %s", self.name, name, fault, CODECS[SOFTWARE])
+        return False
 
     async def _live(self) -> bool:
         arena = Arena.create(self._layout.size)
@@ -187,6 +218,7 @@ class ProcessOutput:
             "place": self._url.raw if self._push else str(self._part_name()),
             "container": self._container,
             "push": self._push,
+            "encoder": self._encoder,
             "arena": str(arena.path),
             "output": format_to_json(self._format),
             "secrets": list(self._url.secrets),
@@ -208,15 +240,22 @@ class ProcessOutput:
                     message = await child.receive()
             except TimeoutError:
                 if self._stalled(patience):
+                    if not self._push and self._encoder != SOFTWARE and self._attempt_sent == 0:
+                        return self._encoder_failed(f"it did not answer for {patience:.0f} s")
                     where = "answer" if self.state is SinkState.CONNECTING else "take anything"
                     self.error = f"the other end did not {where} for {patience:.0f} s"
                     return False
                 continue
             if message is None:
                 status = await child.finish(timeout=1.0)
+                if status and self._encoder != SOFTWARE and self._attempt_sent == 0 and not self._closing:
+                    # No error was told: a driver took the process with it.
+                    return self._encoder_failed(f"its process ended with status {status}")
                 if not self._closing and not self.error:
                     self.error = redact(child.last_words, self._url.secrets) or f"its process ended (status {status})"
                 return False
+            if message["kind"] == "encoder failed":
+                return self._encoder_failed(message["error"])
             if message["kind"] == "error":
                 self.error = message["error"]
                 return bool(message["fatal"])
@@ -242,6 +281,7 @@ class ProcessOutput:
             self._changed.set()
         else:
             self.sent += message["kind"] == "sent"
+            self._attempt_sent += message["kind"] == "sent"
             self._attempt_bytes = message["bytes"]
 
     def _set(self, state: SinkState) -> None:
@@ -272,6 +312,7 @@ class ProcessOutput:
         if not self._free["video"]:
             self.dropped += 1
             return
+        self._attempt_taken += 1
         slot = self._free["video"].pop()
         self._layout.video(self._arena, slot)[:] = pixels
         self._child.send({"kind": "video", "slot": slot, "pts": pts})

@@ -15,7 +15,7 @@ from streamfx.core.errors import redact
 from streamfx.ipc.arena import Arena
 from streamfx.ipc.parent import Parent
 from streamfx.media.base import EncodeSettings, OutputFormat
-from streamfx.media.encoder import Encoder
+from streamfx.media.encoder import Encoder, HardwareError
 from streamfx.media.slots import SlotLayout
 
 
@@ -27,10 +27,13 @@ def main() -> int:
     output = format_from_json(hello["output"])
     arena = Arena.attach(hello["arena"])
     try:
-        encoder = Encoder(hello["place"], hello["container"], output, hello["push"])
+        encoder = Encoder(hello["place"], hello["container"], output, hello["push"], hello["encoder"])
         parent.send(kind="live")
         _serve(parent, encoder, arena, SlotLayout(output.size))
         encoder.finish()
+    except HardwareError as error:
+        parent.send(kind="encoder failed", error=_sentence(error, hello["secrets"]))
+        os._exit(1)
     except (av.FFmpegError, OSError, ValueError) as error:
         parent.send(kind="error", error=_sentence(error, hello["secrets"]), fatal=not hello["push"])
         # Closing a container whose peer is gone can block for seconds; there is nothing left to save in it.

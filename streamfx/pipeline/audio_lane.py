@@ -28,10 +28,12 @@ class AudioLane:
         self._last = silence(1)
         self.silent = self.late = 0
 
-    def put(self, frame: AudioFrame) -> None:
-        """``frame.pts`` is media time."""
-        for start, samples in self._clock.push(frame):
+    def put(self, frame: AudioFrame) -> list[tuple[int, Samples]]:
+        """``frame.pts`` is media time. Returns what it became, each piece with the index of its first sample."""
+        pieces = list(self._clock.push(frame))
+        for start, samples in pieces:
             self._shelve(start, samples)
+        return pieces
 
     def restart(self) -> None:
         """The source was interrupted: its timestamps were anchored anew."""

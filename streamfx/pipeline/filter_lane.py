@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from streamfx.core.channel import Closed, LatestBlocks
 from streamfx.core.clock import Clock
 from streamfx.core.errors import FilterCrashedError, FilterError
-from streamfx.core.frames import VideoFrame
+from streamfx.core.frames import Samples, VideoFrame
 from streamfx.core.governor import Governor, Rung, build_ladder
 from streamfx.core.stats import SessionStats
-from streamfx.filters.base import Block, FilterInfo
+from streamfx.filters.base import LONGEST_SOUND, Block, FilterInfo
 from streamfx.filters.host import MOST_IN_FLIGHT
 from streamfx.filters.worker import FilterRunner
 from streamfx.pipeline.batcher import Batcher
+from streamfx.pipeline.ear import Ear
 from streamfx.pipeline.shelf import Picture
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,8 @@ class _Moment:
 class FilterLane:
     """Renders the newest block at the rung its governor chooses; ``on_rendered`` gets each picture in order.
 
-    ``period``: seconds between frames. ``budget``: seconds from capture to output. A filter that works on several
+    ``period``: seconds between frames. ``budget``: seconds from capture to output, with the filter's lookahead. One
+    that works on several
     frames at once gives the pictures of earlier ones; how much earlier is seen from their pts, and leaves less time.
     """
 
@@ -64,6 +66,7 @@ class FilterLane:
         self._in_flight: OrderedDict[float, _Moment] = OrderedDict()
         self._lag = 0.0
         self._explored_at = clock.now()
+        self._ear = Ear(LONGEST_SOUND) if info.takes == "audio" else None
         self._reset = False
         self._closed = False
 
@@ -86,9 +89,16 @@ class FilterLane:
         """A frame to be filtered, if there is time for it."""
         self._blocks.put(frame)
 
+    def hear(self, start: int, samples: Samples) -> None:
+        """Sound from sample index ``start`` of media time on, for a filter that takes it."""
+        if self._ear is not None:
+            self._ear.put(start, samples)
+
     def restart(self) -> None:
         """The source was interrupted: what waits is old, and the filter is to forget."""
         self._blocks.clear()
+        if self._ear is not None:
+            self._ear.clear()
         self._forget()
         self._reset = True
 
@@ -123,6 +133,9 @@ class FilterLane:
             return
         self._stats.stage("wait", now - frames[-1].captured_at)
         block = Block(video=_stack(frames), pts=tuple(frame.pts for frame in frames), quality=rung.quality)
+        sound = self._ear.take() if self._ear else None
+        if sound is not None:
+            block = replace(block, audio=sound[0], audio_pts=sound[1])
         for frame in frames:
             self._in_flight[frame.pts] = _Moment(frame.captured_at, frame.deadline)
         while len(self._in_flight) > MOST_IN_FLIGHT:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -59,8 +60,7 @@ class LiveFlow:
         self._on_event = on_event
         self._timeline = Timeline(float(output.fps))
         self._playout = Playout(float(output.fps), settings.budget)
-        self._gate = Gate(settings.gate, self._period)
-        self._lane = self._lane_for(settings.filter.type.info, runner) if settings.filter and runner else None
+        self._lane = self._suit(settings.filter.type.info if settings.filter else None, runner)
         self._rendering: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._sources, self._rendered = Shelf(), Shelf()
@@ -94,13 +94,19 @@ class LiveFlow:
         if self._rendering is not None:
             self._rendering.cancel()
             self._rendering = None
-        self._lane = self._lane_for(info, runner) if info and runner else None
+        self._lane = self._suit(info, runner)
         self._render()
 
-    def _lane_for(self, info: FilterInfo, runner: FilterRunner) -> FilterLane:
-        budget = self._settings.budget
+    def _suit(self, info: FilterInfo | None, runner: FilterRunner | None) -> FilterLane | None:
+        """The lane of a filter, and what else depends on which one it is."""
+        gate, hears = self._settings.gate, info is not None and info.takes == "audio"
+        # What is drawn from the sound may stand in for a face; the camera's picture is not to show instead of it.
+        self._gate = Gate(replace(gate, fallback="hold") if hears else gate, self._period)
+        self._budget = self._playout.budget = self._settings.budget + (info.lookahead if info else 0.0)
+        if info is None or runner is None:
+            return None
         return FilterLane(
-            info, runner, self._period, budget, self._stats, self._clock, self._on_event, self._take_rendered
+            info, runner, self._period, self._budget, self._stats, self._clock, self._on_event, self._take_rendered
         )
 
     def _render(self) -> None:
@@ -121,7 +127,7 @@ class LiveFlow:
                     self._lane.finish()
             if self._rendering is not None:
                 # What is in the works may still come in time for its slot; after that nobody wants it.
-                await asyncio.wait([self._rendering], timeout=self._settings.budget)
+                await asyncio.wait([self._rendering], timeout=self._budget)
                 self._rendering.cancel()
 
     async def _ingest(self, source: Source) -> None:
@@ -139,7 +145,7 @@ class LiveFlow:
             if media is None:
                 self._stats.count("outdated")
             elif isinstance(frame, VideoFrame):
-                self._take_picture(frame.at(media, deadline=frame.captured_at + self._settings.budget))
+                self._take_picture(frame.at(media, deadline=frame.captured_at + self._budget))
             else:
                 self._take_sound(frame.at(media))
 
@@ -172,7 +178,9 @@ class LiveFlow:
 
     def _take_sound(self, frame: AudioFrame) -> None:
         if self._has_audio:
-            self._audio.put(frame)
+            for piece in self._audio.put(frame):
+                if self._lane is not None:
+                    self._lane.hear(*piece)
             # The slot that begins before it needs its first samples.
             slot = math.floor(frame.pts / self._period + 1e-6)
             self._playout.sound_ready(slot * self._period, self._clock.now())

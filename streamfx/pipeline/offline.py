@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from streamfx.core.clock import Clock
 from streamfx.core.errors import FilterCrashedError, FilterError, SinkError
-from streamfx.core.frames import AudioFrame, Pixels, VideoFrame
+from streamfx.core.frames import AUDIO_RATE, AudioFrame, Pixels, VideoFrame, silence
 from streamfx.core.playout import slot_of
 from streamfx.core.stats import SessionStats
-from streamfx.filters.base import Block, FilterInfo
+from streamfx.filters.base import LONGEST_SOUND, Block, FilterInfo
 from streamfx.filters.host import MOST_IN_FLIGHT
 from streamfx.filters.worker import FilterRunner
 from streamfx.media.audio_clock import AudioClock
 from streamfx.media.base import OutputFormat, Sink, SinkState, Source
+from streamfx.pipeline.ear import Ear
 from streamfx.pipeline.settings import SessionSettings
 
 _ATTEMPTS = 3
@@ -53,6 +55,7 @@ class OfflineFlow:
         self._in_flight: deque[list[VideoFrame]] = deque()
         self._given = -math.inf
         self._audio = AudioClock()
+        self._ear = Ear(LONGEST_SOUND) if info.takes == "audio" else None
         self._gathered: list[VideoFrame] = []
         self._newest: VideoFrame | None = None
         self._held: tuple[int, Pixels] | None = None
@@ -95,6 +98,9 @@ class OfflineFlow:
             while len(self._gathered) < self._block:
                 last = last.at(last.pts + self._period)
                 self._gathered.append(last)
+            if self._ear is not None:
+                # Of what comes after the end, there is nothing to hear.
+                self._ear.put(round(last.pts * AUDIO_RATE), silence(round(self._period * AUDIO_RATE)))
             block, self._gathered = self._gathered, []
             await self._filter(block)
         if self._held is not None:
@@ -126,7 +132,10 @@ class OfflineFlow:
             await self._hand_on(zip(block.pts, block.frames, strict=True), taken_at)
 
     async def _render(self, runner: FilterRunner, frames: list[VideoFrame]) -> Block:
-        block = Block(video=np.stack([frame.pixels for frame in frames]), pts=tuple(frame.pts for frame in frames))
+        pts = tuple(frame.pts for frame in frames)
+        block = Block(video=np.stack([frame.pixels for frame in frames]), pts=pts)
+        if self._ear is not None and (sound := self._ear.take()) is not None:
+            block = replace(block, audio=sound[0], audio_pts=sound[1])
         await runner.wait_ready()
         started = self._clock.now()
         rendered = await runner.process(block, timeout=_HANG_TIMEOUT)
@@ -175,6 +184,8 @@ class OfflineFlow:
         if not self._has_audio:
             return
         for start, samples in self._audio.push(frame):
+            if self._ear is not None:
+                self._ear.put(start, samples)
             await self._room()
             for sink in self._sinks:
                 sink.write_audio(samples, start)

@@ -23,6 +23,7 @@ from streamfx.filters.base import Params
 from streamfx.filters.host import FilterSpec
 from streamfx.filters.registry import lacking, parse_changes
 from streamfx.filters.worker import InlineFilter, Standby, WorkerFilter, standby
+from streamfx.media import hardware
 from streamfx.media.base import (
     LIVE_SINKS,
     MediaInfo,
@@ -36,7 +37,9 @@ from streamfx.media.base import (
     make_sink,
     open_source,
 )
+from streamfx.media.encoders import AUTO
 from streamfx.media.url import MediaUrl
+from streamfx.pipeline.canvas import FPS, SIZE, Canvas
 from streamfx.pipeline.live import LiveFlow
 from streamfx.pipeline.offline import OfflineFlow
 from streamfx.pipeline.settings import FilterChoice, SessionSettings
@@ -148,13 +151,19 @@ class Session:
             clock=self._clock,
             size=self._settings.size,
             realtime=self._has_live_outputs,
+            sound_will_do=self._hears,
             on_state=self._source_state,
             shared=self._shared,
         )
         opened = False
         opening = self._open(request) if self._open else open_source(self._settings.source, request)
         try:
-            async with asyncio.timeout(None) as self._opening, self._filter_ahead() as self._standby, opening as source:
+            async with (
+                hardware.asking_ahead(self._settings.encode.encoder),
+                asyncio.timeout(None) as self._opening,
+                self._filter_ahead() as self._standby,
+                opening as source,
+            ):
                 opened = True
                 self._opening.reschedule(None)
                 await self._stream(source)
@@ -278,6 +287,11 @@ class Session:
         }
 
     @property
+    def _hears(self) -> bool:
+        """Whether the filter is driven by sound."""
+        return self._choice is not None and self._choice.type.info.takes == "audio"
+
+    @property
     def _has_live_outputs(self) -> bool:
         return bool(self._own_sinks) or any(url.scheme in LIVE_SINKS for url in self._settings.outputs)
 
@@ -313,8 +327,16 @@ class Session:
             check_stream(url)
             if resolve:
                 await _check_host(url)
+        if self._settings.encode.encoder != AUTO:
+            await hardware.pick(self._settings.encode.encoder, wait=True)
 
     async def _stream(self, source: Source) -> None:
+        if self._hears:
+            if not source.info.audio:
+                name = self._choice.type.name if self._choice else ""
+                raise UsageError(f"filter {name!r} is driven by sound, and this source has none; give one that has")
+            if not source.info.video:
+                source = Canvas(source, self._settings.size or SIZE, self._settings.fps or FPS, self._clock)
         self.info = source.info
         self._source = source
         self._format = output = self._output_format(source.info)
@@ -353,7 +375,15 @@ class Session:
     def _start_filter(self, group: asyncio.TaskGroup, choice: FilterChoice, output: OutputFormat) -> _Filter:
         first = self._filter is None and choice is self._choice
         params = (self._params if first and self._params else choice.params).model_dump(mode="json")
-        spec = FilterSpec(choice.target, output.size, float(output.fps), _threads(choice, output.live), params)
+        spec = FilterSpec(
+            choice.target,
+            output.size,
+            float(output.fps),
+            _threads(choice, output.live),
+            params,
+            sound=choice.type.info.takes == "audio",
+            live=output.live,
+        )
         block = choice.type.info.largest_block
         if choice.inline:
             entry = _Filter(choice, InlineFilter(spec, block, self._filter_event))
@@ -459,11 +489,8 @@ def _check_filter(choice: FilterChoice | None) -> None:
     hint = lacking(choice.type)
     if hint:
         raise UsageError(f"filter {choice.type.name!r} cannot run here: {hint}")
-    if (info.takes, info.gives) != ("video", "video"):
-        raise UsageError(
-            f"filter {choice.type.name!r} takes {info.takes} and gives {info.gives}; "
-            "so far a session runs filters from video to video only"
-        )
+    if info.gives != "video":
+        raise UsageError(f"filter {choice.type.name!r} gives {info.gives}; so far a session runs filters to video only")
 
 
 async def _until_ready(entry: _Filter) -> None:

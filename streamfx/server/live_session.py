@@ -80,7 +80,8 @@ class LiveSession:
         self._clock = clock
         self._room = room
         self._peer_settings: PeerSettings = server.webrtc.peer_settings()
-        self._settings = config.settings(source, outputs)
+        encode = server.encode_of(config)
+        self._settings = config.model_copy(update={"encode": encode}).settings(source, outputs)
         self._choice = self._settings.filter
         self._params: Params | None = self._choice.params if self._choice else None
         self._outputs: dict[int, MediaUrl] = dict(enumerate(outputs, start=1))
@@ -150,6 +151,7 @@ class LiveSession:
             if time.monotonic() - started > _STABLE_AFTER:
                 backoff.reset()
             if not ended_well:
+                self._set("idle")
                 await asyncio.sleep(backoff.next())
 
     async def _stream_once(self, shared: Shared) -> bool:
@@ -181,7 +183,7 @@ class LiveSession:
     def _filter_failed(self, text: str) -> None:
         """A stream without its filter is better than none, unless the filter is there to hide something."""
         self.events.publish("filter", {"text": text})
-        if self.config.fallback == "source":
+        if self.config.fallback == "source" and not self._hears:
             self._choice = self._params = None
             self._announce()
 
@@ -206,6 +208,11 @@ class LiveSession:
 
     def _announce(self) -> None:
         self.events.publish("session", self.describe())
+
+    @property
+    def _hears(self) -> bool:
+        """Whether the filter is driven by sound, so that sound alone will do."""
+        return self._choice is not None and self._choice.type.info.takes == "audio"
 
     @property
     def pipeline(self) -> Session | None:
@@ -298,7 +305,7 @@ class LiveSession:
     async def open_peer(self, kind: Literal["whip", "whep"], sdp: str) -> tuple[Peer, str]:
         """Answers an offer. Raises ``OfferError``, ``ConflictError`` or ``FullError``."""
         offer = read_offer(sdp)
-        if kind == "whip" and not offer.sends("video"):
+        if kind == "whip" and not offer.sends("video") and not (self._hears and offer.sends("audio")):
             raise OfferError("the offer sends no video; offer it as sendonly or sendrecv, or watch by WHEP", 422)
         if kind == "whep" and not offer.receives("video"):
             raise OfferError("the offer receives no video; offer it as recvonly, or publish by WHIP", 422)
@@ -438,4 +445,5 @@ class LiveSession:
 def _describe_output(id: int, url: MediaUrl, stats: dict[str, Any] | None) -> dict[str, Any]:
     known = stats or {"state": "waiting", "error": ""}
     counts = {name: known.get(name, 0) for name in ("sent", "dropped", "reconnects", "bytes")}
-    return {"id": id, "url": str(url), "state": known["state"], "error": known["error"], **counts}
+    told = {"state": known["state"], "error": known["error"], "encoder": known.get("encoder", "")}
+    return {"id": id, "url": str(url), **told, **counts}

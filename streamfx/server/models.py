@@ -50,6 +50,7 @@ class Output(BaseModel):
     url: str = Field(description="without its key")
     state: Literal["waiting", "connecting", "live", "retrying", "failed", "closed"]
     error: str
+    encoder: str = Field("", description="FFmpeg's name of what encodes it; empty before it began")
     sent: int
     dropped: int
     reconnects: int
@@ -114,11 +115,12 @@ class Sessions(BaseModel):
 
 
 class FilterDescription(BaseModel):
-    """A filter with the JSON schema of its parameters. ``lacking``: what is to be installed before it can run; empty if
-    nothing is."""
+    """A filter with the JSON schema of its parameters. ``takes``: what it is driven by; for ``audio``, sound alone is
+    enough. ``lacking``: what is to be installed before it can run; empty if nothing is."""
 
     name: str
     summary: str
+    takes: Literal["video", "audio"]
     lacking: str = ""
     schema_: dict[str, Any] = Field(alias="schema")
 

@@ -39,15 +39,16 @@ _LONGEST_LATENCY = 60_000.0
 
 @router.get("/filters", tags=["filters"])
 async def filters() -> Filters:
-    """The installed filters that work on video, with the JSON schemas of their parameters."""
+    """The installed filters, with the JSON schemas of their parameters."""
     rows = await asyncio.to_thread(listing)
-    usable = [row.filter for row in rows if row.filter and (row.filter.info.takes, row.filter.info.gives) == _VIDEO]
+    usable = [row.filter for row in rows if row.filter and row.filter.info.gives == "video"]
     return Filters.model_validate(
         {
             "filters": [
                 {
                     "name": kind.name,
                     "summary": kind.info.summary,
+                    "takes": kind.info.takes,
                     "lacking": lacking(kind),
                     "schema": kind.params_type.model_json_schema(),
                 }
@@ -55,9 +56,6 @@ async def filters() -> Filters:
             ]
         }
     )
-
-
-_VIDEO = ("video", "video")
 
 
 @router.get("/clock", tags=["server"])

@@ -13,6 +13,8 @@ import uvicorn
 
 from streamfx.core.errors import UsageError
 from streamfx.core.signals import on_stop_signal
+from streamfx.media import hardware
+from streamfx.media.encoders import AUTO
 from streamfx.server.app import create_app, guarded
 from streamfx.server.manager import Manager
 from streamfx.server.settings import ServeConfig
@@ -54,6 +56,8 @@ async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -
 
     Raises ``UsageError`` or ``SourceError`` for what keeps it from starting.
     """
+    for name in sorted({config.encode_of(session).encoder for session in config.all_sessions().values()} - {AUTO}):
+        await hardware.pick(name, wait=True)
     manager = Manager(config)
     app = create_app(manager)
     listener = _listen(config)

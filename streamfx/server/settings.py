@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from aiortc import RTCIceServer
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from streamfx.config import FilterConfig, StreamConfig, read_config
+from streamfx.config import EncodeConfig, FilterConfig, StreamConfig, read_config
 from streamfx.core.errors import UsageError
 from streamfx.filters.registry import load, setup_fields, target_of
 from streamfx.media.url import MediaUrl
@@ -133,6 +133,9 @@ class ServeConfig(_Strict):
     tls_key: Path | None = Field(None, description="its private key in PEM")
     cors_origins: list[str] = Field(default_factory=list, description="other web sites whose pages may call us")
     filter: FilterConfig | None = Field(None, description="of the session `live`, unless that is under `sessions`")
+    encode: EncodeConfig = Field(
+        default_factory=EncodeConfig, description="how outputs are encoded, of sessions that have no `encode`"
+    )
     sessions: dict[SessionId, SessionConfig] = Field(default_factory=dict)
     grace_s: float = Field(60, ge=0, le=86_400, description="how long a publisher may be away until its stream ends")
     webrtc: WebRtcConfig = Field(default_factory=WebRtcConfig)
@@ -176,6 +179,10 @@ class ServeConfig(_Strict):
         live = {} if "live" in self.sessions else {"live": SessionConfig(filter=self.filter)}
         return live | self.sessions
 
+    def encode_of(self, session: SessionConfig) -> EncodeConfig:
+        """How a session's outputs are encoded."""
+        return session.encode if "encode" in session.model_fields_set else self.encode
+
 
 def load_serve_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServeConfig:
     """Reads the configuration; the token may come from ``STREAMFX_TOKEN``. Raises ``ConfigError``, ``UsageError``."""
@@ -197,6 +204,8 @@ def source_from_outside(text: str) -> str:
         raise UsageError("over HTTP a source may be `publish`, rtmp(s)://HOST/APP/KEY or testpattern://")
     if "listen" in url.options:
         raise UsageError("over HTTP a source cannot listen; use `publish`, which takes RTMP as well")
+    if "hwaccel" in url.options:
+        raise UsageError("over HTTP a source cannot choose hwaccel; leave it out")
     return text
 
 

@@ -103,6 +103,7 @@ def test_unknown_key(load: Load, text: str, says: str) -> None:
         ("filter: {name: toon, params: 3}", "filter.params: "),
         ("encode: 5", "encode: "),
         ("encode: {preset: warp}", "encode.preset: "),
+        ("encode: {encoder: x265}", "encode.encoder: "),
         ("encode: {video_kbps: -1}", "encode.video_kbps: "),
         ("fallback: slate", "fallback: "),
         ("overwrite: perhaps", "overwrite: "),

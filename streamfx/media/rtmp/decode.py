@@ -8,9 +8,10 @@ from fractions import Fraction
 
 import av
 
-from streamfx.core.errors import StreamFXError
+from streamfx.core.errors import StreamFXError, UsageError
 from streamfx.core.frames import AUDIO_RATE, AudioFrame, Frame, VideoFrame
 from streamfx.media.convert import AudioConverter, VideoConverter
+from streamfx.media.hwaccel import NONE, find_device
 from streamfx.media.rtmp.connection import FlvTag
 from streamfx.media.rtmp.flv import AudioPacket, parse_audio, parse_video
 
@@ -23,9 +24,11 @@ class TagDecoder:
     """Decodes one publisher's tags, in order. Blocks for as long as decoding takes: keep it off the event loop.
 
     What is damaged or unknown is skipped and counted in ``broken``; nothing is shown before the first key frame.
+    ``hwaccel``: the device that decodes, or ``auto``; what it cannot decode is decoded in software.
     """
 
-    def __init__(self, size: tuple[int, int] | None) -> None:
+    def __init__(self, size: tuple[int, int] | None, hwaccel: str = NONE) -> None:
+        self._hwaccel = hwaccel
         self._pictures = VideoConverter(size)
         self._sound = AudioConverter()
         self._video: av.VideoCodecContext | None = None
@@ -56,12 +59,12 @@ class TagDecoder:
     def _decode_video(self, tag: FlvTag) -> Iterator[Frame]:
         packet = parse_video(tag.body)
         if packet.kind == "config" and self._changed("video", packet.codec, packet.data):
-            self._video = _video_decoder(packet.codec, packet.data)
+            self._video = self._video_decoder(packet.codec, packet.data)
             self._running = False
         if packet.kind != "frame":
             return
         if self._video is None:
-            self._video = _video_decoder(packet.codec, b"")
+            self._video = self._video_decoder(packet.codec, b"")
         self._running = self._running or packet.keyframe
         if not self._running:
             return
@@ -74,6 +77,19 @@ class TagDecoder:
             pixels = self._pictures.convert(picture, float(self._video.sample_aspect_ratio or 1))
             yield VideoFrame(pixels, picture.pts / 1e3, tag.received_at, self._sequence)
             self._sequence += 1
+
+    def _video_decoder(self, codec: str, config: bytes) -> av.VideoCodecContext:
+        try:
+            device = find_device(self._hwaccel, codec)
+        except UsageError as error:  # which codec a publisher sends is its own choice
+            logger.warning("%s; decoding in software", error)
+            device = None
+        context = av.CodecContext.create(codec, "r", device)
+        assert isinstance(context, av.VideoCodecContext)
+        context.extradata = config or None
+        # Threads by frame would hold a frame back for each thread.
+        context.thread_type = "SLICE"
+        return context
 
     def _decode_audio(self, tag: FlvTag) -> Iterator[Frame]:
         packet = parse_audio(tag.body)
@@ -96,15 +112,6 @@ class TagDecoder:
         before = self._configs.get(lane)
         self._configs[lane] = codec, data
         return before != (codec, data)
-
-
-def _video_decoder(codec: str, config: bytes) -> av.VideoCodecContext:
-    context = av.CodecContext.create(codec, "r")
-    assert isinstance(context, av.VideoCodecContext)
-    context.extradata = config or None
-    # Threads by frame would hold a frame back for each thread.
-    context.thread_type = "SLICE"
-    return context
 
 
 def _audio_decoder(packet: AudioPacket) -> av.AudioCodecContext:

@@ -16,6 +16,7 @@ from streamfx.core.errors import SourceError, StreamFXError, UsageError
 from streamfx.core.frames import Frame, VideoFrame
 from streamfx.media.base import MediaInfo, Source, SourceRequest
 from streamfx.media.door import Visit
+from streamfx.media.hwaccel import NONE, find_device, hwaccel_option
 from streamfx.media.rtmp.client import RtmpPlayer
 from streamfx.media.rtmp.connection import FlvTag
 from streamfx.media.rtmp.decode import TagDecoder
@@ -30,17 +31,20 @@ _WHOLE_RATES = [Fraction(n) for n in (5, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60,
 _NTSC_RATES = [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)]
 _RATE_SAMPLE = 12
 _OPEN_TIMEOUT = 15.0
+_SOUND_ALONE = 1.0
+"""Seconds of sound without a picture until none is waited for."""
 _FRAMES_AHEAD = 16
 
 
 def open_rtmp(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
     """An RTMP source. Options: ``listen=1`` serves, and waits for a publisher with this path and key (empty host:
     loopback); ``grace=SECONDS`` ends the stream when nobody has sent anything for so long (listening: never;
-    pulling: 60).
+    pulling: 60); ``hwaccel=DEVICE`` decodes there.
 
     Raises ``UsageError``; entering raises ``SourceError``.
     """
-    url.allow(("listen", "grace"))
+    url.allow(("listen", "grace", "hwaccel"))
+    hwaccel = hwaccel_option(url)
     listen = url.flag("listen", False)
     grace = url.number("grace", 0 if listen else 60, 0, 1e7)
     app, _, key = url.path.strip("/").rpartition("/")
@@ -50,17 +54,21 @@ def open_rtmp(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextMana
         raise UsageError("listening with TLS is not possible yet; listen on rtmp:// and put a TLS proxy in front")
     if not listen and not url.host:
         raise UsageError("an RTMP source to pull needs a host, as rtmp://HOST/live/KEY (or ?listen=1 to be pushed to)")
-    return _listening(url, request, app, key, grace) if listen else _pulling(url, request, grace)
+    if listen:
+        return _listening(url, request, app, key, grace, hwaccel)
+    return _pulling(url, request, grace, hwaccel)
 
 
 @contextlib.asynccontextmanager
-async def _listening(url: MediaUrl, request: SourceRequest, app: str, key: str, grace: float) -> AsyncIterator[Source]:
+async def _listening(
+    url: MediaUrl, request: SourceRequest, app: str, key: str, grace: float, hwaccel: str
+) -> AsyncIterator[Source]:
     host, port = url.host or "127.0.0.1", url.port or 1935
     async with contextlib.AsyncExitStack() as stack:
         server = await stack.enter_async_context(
             request.shared.get(("rtmp", host, port), lambda: RtmpServer(host, port, clock=request.clock))
         )
-        source = await stack.enter_async_context(_feeding(request))
+        source = await stack.enter_async_context(_feeding(request, hwaccel))
 
         async def on_publish(publisher: Publisher) -> None:
             source.begin(f"publisher {publisher.peer} is on")
@@ -75,8 +83,8 @@ async def _listening(url: MediaUrl, request: SourceRequest, app: str, key: str, 
 
 
 @contextlib.asynccontextmanager
-async def _pulling(url: MediaUrl, request: SourceRequest, grace: float) -> AsyncIterator[Source]:
-    async with _feeding(request) as source:
+async def _pulling(url: MediaUrl, request: SourceRequest, grace: float, hwaccel: str) -> AsyncIterator[Source]:
+    async with _feeding(request, hwaccel) as source:
         puller = asyncio.create_task(_pull(url, request, source, grace), name="rtmp pull")
         try:
             await source.opened(_OPEN_TIMEOUT)
@@ -118,7 +126,7 @@ def _without_options(url: MediaUrl) -> str:
 
 async def deliver(publisher: Publisher, visit: Visit, clock: Clock) -> None:
     """Brings one publisher's frames to a door, until it leaves."""
-    async with _feeding(SourceRequest(clock=clock)) as source, asyncio.TaskGroup() as group:
+    async with _feeding(SourceRequest(clock=clock, sound_will_do=True)) as source, asyncio.TaskGroup() as group:
         source.begin("publishing")
 
         async def feed() -> None:
@@ -128,7 +136,7 @@ async def deliver(publisher: Publisher, visit: Visit, clock: Clock) -> None:
         feeding = group.create_task(feed(), name="rtmp feed")
         try:
             await source.opened(None)
-            visit.fps = source.info.fps
+            visit.fps, visit.video = source.info.fps, source.info.video
             async for frame in source.frames():
                 visit.deliver(frame)
         finally:
@@ -136,8 +144,10 @@ async def deliver(publisher: Publisher, visit: Visit, clock: Clock) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _feeding(request: SourceRequest) -> AsyncIterator[RtmpSource]:
-    source = RtmpSource(request)
+async def _feeding(request: SourceRequest, hwaccel: str = NONE) -> AsyncIterator[RtmpSource]:
+    # Nearly all who publish send H.264: a named device that does not decode that is refused at once.
+    await asyncio.to_thread(find_device, hwaccel, "h264")
+    source = RtmpSource(request, hwaccel)
     decoding = asyncio.create_task(source.decode(), name="rtmp decode")
     try:
         yield source
@@ -154,14 +164,16 @@ class RtmpSource:
     what waits is thrown away up to the next key frame: a late picture helps nobody.
     """
 
-    def __init__(self, request: SourceRequest) -> None:
+    def __init__(self, request: SourceRequest, hwaccel: str = NONE) -> None:
         self._request = request
-        self._decoder = TagDecoder(request.size)
+        self._decoder = TagDecoder(request.size, hwaccel)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rtmp-decode")
         self._tags = TagQueue()
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue(_FRAMES_AHEAD)
         self._info: asyncio.Future[MediaInfo] = asyncio.get_running_loop().create_future()
         self._measured: list[float] = []
+        self._sound_since: float | None = None
+        self._pictures_come = False
         self._metadata_rate: Fraction | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._error: StreamFXError | None = None
@@ -174,7 +186,7 @@ class RtmpSource:
         return self._info.result()
 
     async def opened(self, timeout: float | None) -> None:
-        """Waits for the first picture. Raises ``SourceError``."""
+        """Waits for the first picture, or until it is clear that there is but sound. Raises ``SourceError``."""
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._info)
@@ -206,6 +218,7 @@ class RtmpSource:
             self.heard_at = tag.received_at
             if tag.kind == "data":
                 self._metadata_rate = _stated_rate(sender.metadata)
+            self._pictures_come = self._pictures_come or tag.kind == "video"
             self._tags.put(tag)
 
     async def decode(self) -> None:
@@ -234,8 +247,12 @@ class RtmpSource:
                     await self._frames.put(frame)
 
     def _learn(self, frame: Frame) -> None:
-        """Finds out the size and the frame rate from the first pictures."""
+        """Finds out the size and the frame rate from the first pictures, or that there are none."""
         if not isinstance(frame, VideoFrame):
+            if self._sound_since is None:
+                self._sound_since = frame.pts
+            if self._request.sound_will_do and not self._pictures_come and frame.pts - self._sound_since > _SOUND_ALONE:
+                self._info.set_result(MediaInfo.of_sound(live=True))
             return
         self._measured.append(frame.pts)
         rate = self._metadata_rate

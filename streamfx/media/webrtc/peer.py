@@ -166,8 +166,10 @@ class Peer:
 
     def _attach(self, offer: Offer) -> None:
         """Connects the tracks with the door and the broadcast."""
-        if self._door is not None and offer.sends("video"):
-            self._media.visit = self._door.enter(self.kind, retire=lambda: self.end("another publisher took over"))
+        if self._door is not None and (offer.sends("video") or offer.sends("audio")):
+            self._media.visit = self._door.enter(
+                self.kind, retire=lambda: self.end("another publisher took over"), video=offer.sends("video")
+            )
             times = SenderTimes()
             for transceiver in self._connection.getTransceivers():
                 if offer.sends(transceiver.kind):

@@ -181,3 +181,19 @@ class Idle(Filter[Params]):
 
 
 NOT_A_FILTER = 5
+
+
+class Listening(Filter[Params]):
+    """Shows how loud it is, in hundredths, and since when, in seconds."""
+
+    name = "listening"
+    info = FilterInfo(takes="audio")
+
+    def process(self, block: Block, params: Params) -> Block:
+        pictures = np.zeros_like(block.frames)
+        if block.audio is not None:
+            assert block.audio.dtype == np.float32
+            pictures[..., 0] = round(100 * float(block.audio[0].mean()))
+            pictures[..., 1] = round(100 * float(block.audio[1].mean()))
+            pictures[..., 2] = round(block.audio_pts)
+        return block.with_video(pictures)

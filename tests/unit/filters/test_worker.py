@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from numpy.typing import NDArray
 
 from streamfx.core.errors import FilterCrashedError, FilterError
 from streamfx.filters.base import Block
@@ -31,9 +32,17 @@ class Bench:
     runner: WorkerFilter | InlineFilter
     events: list[tuple[str, str]] = field(default_factory=list)
 
-    async def process(self, count: int = 1, value: int = 10, timeout: float = 10.0, **more: object) -> Rendered:
+    async def process(
+        self,
+        count: int = 1,
+        value: int = 10,
+        timeout: float = 10.0,
+        audio: NDArray[np.float32] | None = None,
+        audio_pts: float = 0.0,
+        **more: object,
+    ) -> Rendered:
         video = np.full((count, SIZE[1], SIZE[0], 3), value, np.uint8)
-        block = Block(video=video, pts=tuple(float(n) for n in range(count)))
+        block = Block(video=video, pts=tuple(float(n) for n in range(count)), audio=audio, audio_pts=audio_pts)
         return await self.runner.process(block, timeout=timeout, **more)  # type: ignore[arg-type]
 
     async def works(self, value: int = 10, add: int = 1) -> bool:
@@ -49,10 +58,10 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench(
-    kind: type[WorkerFilter] | type[InlineFilter], name: str = "Tricky", block: int = 4
+    kind: type[WorkerFilter] | type[InlineFilter], name: str = "Tricky", block: int = 4, sound: bool = False
 ) -> AsyncIterator[Bench]:
     events: list[tuple[str, str]] = []
-    spec = FilterSpec(f"{HERE}:{name}", SIZE, 30.0, 1, {})
+    spec = FilterSpec(f"{HERE}:{name}", SIZE, 30.0, 1, {}, sound)
     subject = Bench(kind(spec, block, lambda event, text: events.append((event, text))), events)
     running = asyncio.create_task(subject.runner.run())
     try:
@@ -395,3 +404,14 @@ async def test_a_line_without_end_is_borne() -> None:
             assert (await subject.process()).seconds < 5
         subject.trick("none")
         assert await subject.works()
+
+
+@both
+async def test_sound_goes_in_with_the_pictures(kind: type[WorkerFilter] | type[InlineFilter]) -> None:
+    async with bench(kind, "Listening", block=1, sound=True) as subject:
+        for count, level in ((1, 0.5), (48_000 * 8, 0.25), (960, 0.75)):
+            audio = np.stack([np.full(count, level, np.float32), np.full(count, level / 5, np.float32)])
+            rendered = await subject.process(audio=audio, audio_pts=12.0)
+            seen = rendered.block.frames[0].reshape(-1, 3)
+            assert seen.tolist() == [[round(100 * level), round(20 * level), 12]] * len(seen)
+        assert not (await subject.process()).block.frames.any()

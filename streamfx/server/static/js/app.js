@@ -10,7 +10,7 @@ import { Outputs } from "./outputs.js";
 import { hold, Link } from "./peer.js";
 import { Recorder, savePicture } from "./record.js";
 import { fillBoxes, setUpBoxes } from "./share.js";
-import { acceptDrops, cameraProblem, listDevices, openCamera, openFile } from "./sources.js";
+import { acceptDrops, cameraProblem, listDevices, microphoneProblem, openCamera, openFile, openMicrophone } from "./sources.js";
 import { Stage } from "./stage.js";
 import { askForToken } from "./token.js";
 
@@ -60,35 +60,44 @@ async function start(open) {
   if (starting) return; // the browser is asking for the camera
   complain("");
   starting = true;
+  let opened = null;
   try {
-    go(await open());
+    opened = await open();
+    if (opened && !hasPicture(opened)) await filters.hear();
+    go(opened);
   } catch (error) {
+    opened?.close();
     complain(open.explain ? open.explain(error) : error.message);
   } finally {
     starting = false;
   }
 }
 
+function hasPicture({ stream }) {
+  return stream.getVideoTracks().length > 0;
+}
+
 function go(opened) {
   source = opened;
   latency.restart(Boolean(source));
-  stage.mode = source ? "both" : "after";
-  if (source) stage.showSource(source.stream);
-  setSound(source?.kind !== "camera"); // a microphone would hear it
+  stage.mode = source && hasPicture(source) ? "both" : "after";
+  if (source && hasPicture(source)) stage.showSource(source.stream);
+  setSound(!["camera", "microphone"].includes(source?.kind)); // a microphone would hear it
   byId("toolbar").hidden = false;
   byId("devices").hidden = true;
   byId("stop").focus({ preventScroll: true, focusVisible: false });
-  if (source?.kind === "camera") showDevices();
+  if (source && source.kind !== "file") showDevices();
   link.start({
     path: source ? `/whip/${session}` : `/whep/${session}`,
     stream: source?.stream ?? null,
     iceServers: known?.ice_servers ?? [],
   });
-  // A camera that is unplugged ends its track.
-  source?.stream.getVideoTracks()[0]?.addEventListener("ended", () => {
+  // What is unplugged ends its track.
+  const track = source && (source.stream.getVideoTracks()[0] ?? source.stream.getAudioTracks()[0]);
+  track?.addEventListener("ended", () => {
     if (source !== opened) return;
     stop();
-    complain(opened.kind === "camera" ? "The camera is gone. Plug it in again, or send a file." : "The file ended. Choose one again.");
+    complain(opened.kind === "file" ? "The file ended. Choose one again." : `The ${opened.kind} is gone. Plug it in again, or send a file.`);
   });
 }
 
@@ -166,6 +175,7 @@ async function showSession(now) {
   } catch (error) {
     complain(error.message);
   }
+  byId("start-microphone").hidden = !filters.canHear;
   fillBoxes(known);
   filters.show(known.filter);
   controls.update(known.filter?.params ?? {});
@@ -209,8 +219,11 @@ function wireButtons() {
   const camera = () =>
     openCamera({ camera: byId("camera-pick").value, microphone: byId("microphone-pick").value, size: byId("quality-pick").value });
   camera.explain = cameraProblem;
+  const microphone = () => openMicrophone(byId("microphone-pick").value);
+  microphone.explain = microphoneProblem;
   const sendFile = (file) => start(() => openFile(file));
   byId("start-camera").addEventListener("click", () => start(camera));
+  byId("start-microphone").addEventListener("click", () => start(microphone));
   byId("start-file").addEventListener("click", () => byId("file-pick").click());
   byId("file-pick").addEventListener("change", ({ target }) => {
     const file = target.files[0];

@@ -43,6 +43,19 @@ export class FilterList {
     this.onFilter(this.#filters.find((one) => one.name === name) ?? null, present?.params ?? {});
   }
 
+  /** Whether sound alone is worth sending. */
+  get canHear() {
+    return this.#filters.some((one) => one.takes === "audio" && !one.lacking);
+  }
+
+  /** Sees to it that a filter is on that is driven by sound. */
+  async hear() {
+    if (this.#filters.find((one) => one.name === this.#present)?.takes === "audio") return;
+    const other = this.#filters.find((one) => one.takes === "audio" && !one.lacking);
+    if (!other) throw new Error("No filter here is driven by sound. Send a picture too.");
+    this.show(await call("PUT", `/sessions/${this.session}/filter`, { name: other.name }));
+  }
+
   #button(filter) {
     const button = document.createElement("button");
     button.type = "button";

@@ -1,4 +1,4 @@
-// What this page sends: a camera with a microphone, or a file.
+// What this page sends: a camera with a microphone, a microphone alone, or a file.
 
 /** A sentence for what went wrong with a camera. */
 export function cameraProblem(error) {
@@ -30,6 +30,25 @@ export async function openCamera({ camera, microphone, size }) {
   return { stream, kind: "camera", close: () => stream.getTracks().forEach((track) => track.stop()) };
 }
 
+/** A sentence for what went wrong with a microphone. */
+export function microphoneProblem(error) {
+  const sentences = {
+    NotAllowedError: "The microphone was refused. Allow it in the address bar and try again, or send a file.",
+    NotFoundError: "There is no microphone here. Plug one in, or send a file.",
+    NotReadableError: "Another program holds the microphone. Close it and try again.",
+  };
+  if (!navigator.mediaDevices) return "Browsers give the microphone to https pages only. Open this page by https, or on the machine itself.";
+  return sentences[error.name] ?? error.message;
+}
+
+/** A microphone alone. `microphone`: its device id, "" for the usual one. */
+export async function openMicrophone(microphone) {
+  if (!navigator.mediaDevices) throw new Error("no access");
+  const audio = microphone && microphone !== "none" ? { deviceId: { exact: microphone } } : true;
+  const stream = await navigator.mediaDevices.getUserMedia({ audio });
+  return { stream, kind: "microphone", close: () => stream.getTracks().forEach((track) => track.stop()) };
+}
+
 /** Fills the device lists; names are known only once access was given. */
 export async function listDevices(cameraPick, microphonePick) {
   if (!navigator.mediaDevices) return;
@@ -50,7 +69,7 @@ function fill(pick, devices, name) {
   pick.value = [...pick.options].some((option) => option.value === chosen) ? chosen : "";
 }
 
-/** A video file, played in a loop as if it were a camera. */
+/** A video or sound file, played in a loop as if it were a camera or a microphone. */
 export async function openFile(file) {
   const player = document.createElement("video");
   player.src = URL.createObjectURL(file);
@@ -71,7 +90,7 @@ export async function openFile(file) {
     return { stream, kind: "file", close };
   } catch (error) {
     close();
-    throw new Error(`This browser cannot play ${file.name}. Choose an MP4 or WebM file.`, { cause: error });
+    throw new Error(`This browser cannot play ${file.name}. Choose an MP4 or WebM file, or sound as MP3 or WAV.`, { cause: error });
   }
 }
 
@@ -99,12 +118,12 @@ function paint(player) {
   return canvas.captureStream(30);
 }
 
-/** Video files that are dropped on `area`. */
+/** Files that are dropped on `area`. */
 export function acceptDrops(area, onFile) {
   area.addEventListener("dragover", (event) => event.preventDefault());
   area.addEventListener("drop", (event) => {
     event.preventDefault();
-    const file = [...event.dataTransfer.files].find((one) => one.type.startsWith("video/"));
+    const file = [...event.dataTransfer.files].find((one) => /^(video|audio)\//.test(one.type));
     if (file) onFile(file);
   });
 }
