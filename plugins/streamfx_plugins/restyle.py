@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 from streamfx.core.errors import UsageError
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
 from streamfx.models.tiny.styles import BY_NAME, match
+from streamfx_plugins.ahead import ENGINE, check_engine, made_ahead
 from streamfx_plugins.guided import grow
 from streamfx_plugins.pictures import to_frames
 from streamfx_plugins.steady import SHARE, Steady
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from streamfx.engines.build import Order
-    from streamfx.models.tiny.engines import EngineTakeover
+    from streamfx.engines.takeover import EngineTakeover
     from streamfx.models.tiny.stream import TinyLook
 
 _LEAST = 16
@@ -96,11 +97,7 @@ class RestyleParams(Params):
     detail: int = at_setup(384, "pixels: drawn at the area of a square of this side, then grown", ge=64, le=2048)
     precision: Literal["auto", "single", "half"] = at_setup("auto", "half where the processor multiplies bfloat16")
     device: str = at_setup("auto", "auto, cpu, cuda or cuda:N")
-    engine: str = at_setup(
-        "eager",
-        "what runs the networks on a CPU: eager (torch), auto (the quickest by measurement), or one by name, as "
-        "openvino-bf16; built beside the stream, which takes it over when it is ready",
-    )
+    engine: str = at_setup("eager", ENGINE)
     calibrate: str = at_setup("", "a clip that int8 engines are scaled by; by default the stream's first frames")
 
 
@@ -156,17 +153,16 @@ class Restyle(Filter[RestyleParams]):
         return block.with_video(np.stack([picture for picture, _ in shown]), tuple(moment for _, moment in shown))
 
     def compile(self, context: Context, params: RestyleParams) -> None:
-        from streamfx.engines.build import build
-        from streamfx.engines.cache import EngineCache
+        import torch
 
-        if params.engine == "eager":
-            raise UsageError("eager needs no engines; choose auto, or one by name, as openvino")
+        from streamfx.models.devices import choose
+
+        device, _ = choose(params.device, torch.float16)
+        check_engine(params.engine, device)
         if params.engine.endswith("int8") and not params.calibrate:
             raise UsageError(f"{params.engine} is scaled by real frames; name a clip with --set calibrate=clip.mp4")
         frames = _clip(params.calibrate) if params.calibrate else ()
-        fit = build(_order(context, params), EngineCache(), frames)
-        for line in fit.told:
-            context.tell(line)
+        made_ahead(_order(context, params, device), context, frames)
 
     def close(self) -> None:
         if self._engines is not None:
@@ -206,14 +202,13 @@ class Restyle(Filter[RestyleParams]):
         """Raises ``UsageError`` for an engine that there is not."""
         from streamfx.engines.build import candidates
         from streamfx.engines.recipe import Recipe
-        from streamfx.models.tiny.engines import EngineTakeover
+        from streamfx.models.tiny.engines import takeover
 
-        if self._device != "cpu":
-            raise UsageError(f"engine {params.engine} is for a CPU so far; with device {self._device} take eager")
-        int8 = any(recipe.precision == "int8" for recipe in candidates(params.engine, Recipe("eager")))
+        recipes = candidates(params.engine, Recipe("eager"), self._device)
+        int8 = any(recipe.precision == "int8" for recipe in recipes)
         frames = _clip(params.calibrate) if params.calibrate else []
         wanted = _CALIBRATING if int8 and not frames else 0
-        return EngineTakeover(self._stream, _order(context, params), context.tell, frames, wanted)
+        return takeover(self._stream, _order(context, params, self._device), context.tell, frames, wanted)
 
     def _look(self, params: RestyleParams, level: int) -> tuple[TinyLook, int]:
         """What the stream is to do at a quality level, and the side of what is drawn."""
@@ -272,7 +267,7 @@ class Restyle(Filter[RestyleParams]):
         self.reset()
 
 
-def _order(context: Context, params: RestyleParams) -> Order:
+def _order(context: Context, params: RestyleParams, device: str) -> Order:
     """The engines for all levels of quality."""
     from streamfx.models.tiny.engines import order
 
@@ -280,7 +275,7 @@ def _order(context: Context, params: RestyleParams) -> Order:
         (drawing_size(context.size, round(detail * params.detail)), round(side * params.side))
         for _, detail, side, _ in _LEVELS
     ]
-    return order(sizes, params.steps, params.engine, context.threads)
+    return order(sizes, params.steps, params.engine, context.threads, device)
 
 
 def drawing_size(frame: tuple[int, int], detail: int) -> tuple[int, int]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from streamfx.core.errors import UsageError
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
+from streamfx_plugins.ahead import ENGINE, check_engine, made_ahead
 from streamfx_plugins.pictures import network_size, parse_loras, to_frames, to_tensor
 
 if TYPE_CHECKING:
+    from streamfx.engines.build import Order
+    from streamfx.engines.takeover import EngineTakeover
+    from streamfx.models.sd.engines import Checkpoint
     from streamfx.models.sd.stream import Look, SdStream
 
 _MULTIPLE = 64
@@ -49,6 +55,7 @@ class SdParams(Params):
     depth_model: str = at_setup("depth-anything-small", "the network that sees depths")
     side: int = at_setup(512, "pixels: the network's picture has the area of a square of this side", ge=64, le=2048)
     device: str = at_setup("auto", "auto, cpu, cuda or cuda:N")
+    engine: str = at_setup("eager", f"{ENGINE}; not with a ControlNet")
     offline: bool = at_setup(False, "nothing is fetched from the network")
 
 
@@ -71,11 +78,13 @@ class Sd(Filter[SdParams]):
         from streamfx.models.devices import choose
         from streamfx.models.registry import resolve
         from streamfx.models.sd.control import Canny, Depth
-        from streamfx.models.sd.load import load
+        from streamfx.models.sd.engines import takeover
         from streamfx.models.sd.stream import SdStream, quicker
 
         torch.set_num_threads(context.threads)
         self._device, self._dtype = choose(params.device, torch.float16)
+        if params.engine != "eager":
+            _check(params)
         self._size = network_size(context.size, params.side, _MULTIPLE)
         self._quicker = quicker
         hint: Canny | Depth | None = None
@@ -86,22 +95,27 @@ class Sd(Filter[SdParams]):
                 hint = Canny()
             else:
                 hint = Depth(resolve(params.depth_model), self._device, self._dtype, params.offline)
-        model, text = load(
-            resolve(params.model),
-            vae=params.vae if params.vae in {"tiny", "full"} else resolve(params.vae),
-            loras=[(resolve(place), weight) for place, weight in parse_loras(params.loras)],
-            control=control,
-            device=self._device,
-            dtype=self._dtype,
-            offline=params.offline,
-        )
-        self._stream: SdStream = SdStream(model, text, hint)
+        checkpoint = _checkpoint(params)
+        self._stream: SdStream = SdStream(*checkpoint.loaded(control), hint)
         self._warm_up(params)
+        self._engines: EngineTakeover | None = None
+        if params.engine != "eager":
+            self._engines = takeover(self._stream, checkpoint, _order(context, params, checkpoint), context.tell)
 
     def process(self, block: Block, params: SdParams) -> Block:
         pictures = to_tensor(block.frames, self._size, self._device, self._dtype)
-        given = self._stream.step(pictures, list(block.pts), self._quicker(_look(params), block.quality))
+        look = self._quicker(_look(params), block.quality)
+        with nullcontext() if self._engines is None else self._engines.frame():
+            given = self._stream.step(pictures, list(block.pts), look)
         return Block() if given is None else block.with_video(to_frames(given[0]), tuple(given[1]))
+
+    def compile(self, context: Context, params: SdParams) -> None:
+        _check(params)
+        made_ahead(_order(context, params, _checkpoint(params)), context)
+
+    def close(self) -> None:
+        if self._engines is not None:
+            self._engines.close()
 
     def reset(self) -> None:
         self._stream.reset()
@@ -113,6 +127,46 @@ class Sd(Filter[SdParams]):
         blank = torch.zeros(1, 3, self._size[1], self._size[0], device=self._device, dtype=self._dtype)
         self._stream.step(blank, [0.0], _look(params))
         self._stream.reset()
+
+
+def _check(params: SdParams) -> None:
+    """Raises ``UsageError`` for an engine that there is not."""
+    import torch
+
+    from streamfx.models.devices import choose
+
+    check_engine(params.engine, choose(params.device, torch.float16)[0])
+    if params.control != "none":
+        raise UsageError(f"engine {params.engine} does not take what a ControlNet adds; choose eager, or control none")
+    if params.engine.endswith("int8"):
+        raise UsageError(f"{params.engine} is for restyle; with sd take the same without int8, or auto")
+
+
+def _checkpoint(params: SdParams) -> Checkpoint:
+    """Raises ``UsageError`` for a place or a device that there is not."""
+    import torch
+
+    from streamfx.models.devices import choose
+    from streamfx.models.registry import resolve
+    from streamfx.models.sd.engines import Checkpoint
+
+    device, dtype = choose(params.device, torch.float16)
+    return Checkpoint(
+        place=resolve(params.model),
+        vae=params.vae if params.vae in {"tiny", "full"} else resolve(params.vae),
+        loras=[(resolve(place), weight) for place, weight in parse_loras(params.loras)],
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
+        offline=params.offline,
+    )
+
+
+def _order(context: Context, params: SdParams, checkpoint: Checkpoint) -> Order:
+    """The engines for all levels of quality."""
+    from streamfx.models.sd.engines import order
+
+    size = network_size(context.size, params.side, _MULTIPLE)
+    return order(checkpoint, size, Sd.info.blocks, params.steps, params.guidance, params.engine, context.threads)
 
 
 def _look(params: SdParams) -> Look:

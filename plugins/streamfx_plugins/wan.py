@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from streamfx.core.errors import UsageError
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
+from streamfx_plugins.ahead import ENGINE, check_engine, made_ahead
 from streamfx_plugins.pictures import network_size, parse_loras, to_frames, to_tensor
 
 if TYPE_CHECKING:
-    import torch
-
+    from streamfx.engines.build import Order
+    from streamfx.engines.takeover import EngineTakeover
     from streamfx.models.causal_wan.dit import Prompt
-    from streamfx.models.causal_wan.vae import VideoVae
-    from streamfx.models.causal_wan.video import VideoLook, WanVideo
+    from streamfx.models.causal_wan.engines import Checkpoint
+    from streamfx.models.causal_wan.video import Memory, VideoLook, WanVideo
 
 _CHUNK = 4
 _MULTIPLE = 16
@@ -56,6 +58,7 @@ class WanParams(Params):
     seed: int = at_setup(0, "of the noise", ge=0, le=2**31 - 1)
     resident_text: bool = at_setup(False, "the text encoder (11 GB) stays on the device between prompts")
     device: str = at_setup("auto", "auto, cpu, cuda or cuda:N")
+    engine: str = at_setup("eager", f"{ENGINE}; not with joint denoising")
     offline: bool = at_setup(False, "nothing is fetched from the network")
 
 
@@ -75,19 +78,20 @@ class Wan(Filter[WanParams]):
     def setup(self, context: Context, params: WanParams) -> None:
         import torch
 
-        from streamfx.models.causal_wan.load import load_generator
-        from streamfx.models.causal_wan.lora import fuse
+        from streamfx.models.causal_wan.engines import takeover
         from streamfx.models.causal_wan.text import load_text
-        from streamfx.models.causal_wan.video import Memory, WanVideo
+        from streamfx.models.causal_wan.vae import load_vae
+        from streamfx.models.causal_wan.video import WanVideo
         from streamfx.models.devices import choose
         from streamfx.models.registry import resolve
 
         torch.set_num_threads(context.threads)
         self._device, self._dtype = choose(params.device, torch.bfloat16)
+        if params.engine != "eager":
+            _check(params)
         self._size = network_size(context.size, params.side, _MULTIPLE)
-        self._model = load_generator(resolve(params.model), device=self._device, dtype=self._dtype)
-        for place, weight in parse_loras(params.loras):
-            fuse(self._model, resolve(place), weight)
+        checkpoint = _checkpoint(params)
+        self._model = checkpoint.loaded()
         self._text = load_text(
             resolve(params.text),
             device=self._device,
@@ -100,9 +104,9 @@ class Wan(Filter[WanParams]):
             negative = self._embedded(params.negative)
         self._stream: WanVideo = WanVideo(
             self._model,
-            _vae(params, self._device, self._dtype),
+            load_vae(_vae_place(params), device=self._device, dtype=self._dtype, offline=params.offline),
             self._embedded(params.prompt),
-            memory=Memory(params.policy, params.sinks, params.window, params.storage),
+            memory=_memory(params),
             joint=params.joint,
             negative=negative,
             seed=params.seed,
@@ -111,18 +115,29 @@ class Wan(Filter[WanParams]):
         self._asked: tuple[str, Future[Prompt]] | None = None
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="prompt")
         self._warm_up(params)
+        self._engines: EngineTakeover | None = None
+        if params.engine != "eager":
+            wanted = _order(context, params, checkpoint)
+            self._engines = takeover(self._stream, self._model, checkpoint, wanted, context.tell)
 
     def process(self, block: Block, params: WanParams) -> Block:
         self._follow(params.prompt)
         look = _look(params, block.quality)
         pictures = to_tensor(block.frames, self._size, self._device, self._dtype)
-        shown, labels = self._stream.step(pictures, list(block.pts), look)
+        with nullcontext() if self._engines is None else self._engines.frame():
+            shown, labels = self._stream.step(pictures, list(block.pts), look)
         return block.with_video(to_frames(shown), tuple(labels)) if labels else Block()
+
+    def compile(self, context: Context, params: WanParams) -> None:
+        _check(params)
+        made_ahead(_order(context, params, _checkpoint(params)), context)
 
     def reset(self) -> None:
         self._stream.reset()
 
     def close(self) -> None:
+        if self._engines is not None:
+            self._engines.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _embedded(self, prompt: str) -> Prompt:
@@ -151,28 +166,71 @@ class Wan(Filter[WanParams]):
         self._stream.reset()
 
 
+def _steps(params: WanParams, level: int) -> int:
+    """Half of them at ``level`` 1, a single one at 2."""
+    return (params.steps, (params.steps + 1) // 2, 1)[min(level, 2)]
+
+
 def _look(params: WanParams, level: int) -> VideoLook:
-    """Half the steps at ``level`` 1, a single one at 2."""
     from streamfx.diffusion.guidance import Guidance
     from streamfx.models.causal_wan.video import VideoLook
 
-    steps = (params.steps, (params.steps + 1) // 2, 1)[min(level, 2)]
     guidance = Guidance(params.guidance, params.guidance_scale, params.delta)
-    return VideoLook(params.strength, params.calm, steps, params.shift, guidance, params.cuts)
+    return VideoLook(params.strength, params.calm, _steps(params, level), params.shift, guidance, params.cuts)
 
 
-def _vae(params: WanParams, device: str, dtype: torch.dtype) -> VideoVae:
-    from streamfx.models.causal_wan.vae import StreamingWanVae, load_light_vae
-    from streamfx.models.explained import explained
+def _check(params: WanParams) -> None:
+    """Raises ``UsageError`` for an engine that there is not."""
+    import torch
+
+    from streamfx.models.devices import choose
+
+    check_engine(params.engine, choose(params.device, torch.bfloat16)[0])
+    if params.joint:
+        raise UsageError(f"engine {params.engine} does not denoise frames jointly; choose eager, or joint false")
+    if params.engine.endswith("int8"):
+        raise UsageError(f"{params.engine} is for restyle; with wan take the same without int8, or auto")
+
+
+def _checkpoint(params: WanParams) -> Checkpoint:
+    """Raises ``UsageError`` for a place or a device that there is not."""
+    import torch
+
+    from streamfx.models.causal_wan.engines import Checkpoint
+    from streamfx.models.devices import choose
     from streamfx.models.registry import resolve
 
-    place = resolve({"light": "taew2.1", "full": params.text}.get(params.vae, params.vae))
-    if Path(place).suffix in {".pth", ".safetensors"}:
-        return load_light_vae(place, steady=True, device=device, dtype=dtype)
-    from diffusers import AutoencoderKLWan
+    device, dtype = choose(params.device, torch.bfloat16)
+    loras = [(resolve(place), weight) for place, weight in parse_loras(params.loras)]
+    return Checkpoint(resolve(params.model), loras, device, str(dtype).removeprefix("torch."))
 
-    with explained(place, "vae"):
-        network: Any = AutoencoderKLWan.from_pretrained(
-            place, subfolder="vae", local_files_only=params.offline, torch_dtype=dtype
-        )
-    return StreamingWanVae(network.to(device), steady=True)
+
+def _vae_place(params: WanParams) -> str:
+    from streamfx.models.registry import resolve
+
+    return resolve({"light": "taew2.1", "full": params.text}.get(params.vae, params.vae))
+
+
+def _memory(params: WanParams) -> Memory:
+    from streamfx.models.causal_wan.video import Memory
+
+    return Memory(params.policy, params.sinks, params.window, params.storage)
+
+
+def _order(context: Context, params: WanParams, checkpoint: Checkpoint) -> Order:
+    """The engine for all levels of quality."""
+    from streamfx.models.causal_wan.engines import order
+
+    size = network_size(context.size, params.side, _MULTIPLE)
+    steps = [_steps(params, level) for level in range(Wan.info.quality_levels)]
+    return order(
+        checkpoint,
+        _vae_place(params),
+        _memory(params),
+        size,
+        steps,
+        params.guidance,
+        params.engine,
+        context.threads,
+        params.offline,
+    )

@@ -23,7 +23,7 @@ from torch import Tensor
 from streamfx.core.errors import UsageError
 from streamfx.engines.base import Engine, Part, error_of
 from streamfx.engines.cache import EngineCache, hash_of, key_of, machine, weights_of
-from streamfx.engines.choose import choose
+from streamfx.engines.choose import choose, settle
 from streamfx.engines.eager import Eager
 from streamfx.engines.recipe import Precision, Recipe, load, make
 
@@ -42,7 +42,8 @@ _FIT = "fit.json"
 class Workload:
     """A model in parts, and how a stream calls them.
 
-    ``samples``: inputs of each part, of every shape a stream comes to use; from real frames if there are any. ``run``:
+    ``samples``: inputs of each part, of every shape a stream comes to use, on the CPU; from real frames if there are
+    any. ``run``:
     a stream whose parts run by the engines given, and all others as they do without; each call is a frame. ``usual``:
     how parts run without an engine.
     """
@@ -56,12 +57,14 @@ class Workload:
 @dataclass(frozen=True, slots=True)
 class Order:
     """``workload``: ``module:function``, which gives a ``Workload`` for ``given``. ``engine``: a recipe's name, or
-    ``auto``. ``threads``: for each engine. All of it JSON values."""
+    ``auto``. ``threads``: for each engine. ``device``: "cpu", or a CUDA device: where the stream runs, and the engines
+    will. All of it JSON values."""
 
     workload: str
     given: Mapping[str, Any]
     engine: str
     threads: int
+    device: str = "cpu"
 
     def made(self) -> Workload:
         """Loads the model."""
@@ -78,24 +81,29 @@ class Fit:
     shapes: Mapping[str, Sequence[Sequence[Sequence[int]]]]
     told: Sequence[str] = field(default_factory=tuple)
 
-    def loaded(self, parts: Mapping[str, Part], cache: EngineCache, threads: int) -> dict[str, Engine] | None:
+    def loaded(
+        self, parts: Mapping[str, Part], cache: EngineCache, threads: int, device: str = "cpu"
+    ) -> dict[str, Engine] | None:
         """The engines; None if an entry is gone or damaged."""
         found = {}
         for name, (recipe, key) in self.engines.items():
             folder = cache.find(key)
             if folder is None:
                 return None
-            found[name] = load(parts[name], Recipe.parse(recipe), folder, threads, self.shapes[name])
+            found[name] = load(parts[name], Recipe.parse(recipe), folder, threads, self.shapes[name], device)
         return found
 
 
-def candidates(engine: str, usual: Recipe) -> list[Recipe]:
-    """What is looked at for ``engine``. Raises ``UsageError`` for one that does not exist or is not installed."""
+def candidates(engine: str, usual: Recipe, device: str = "cpu") -> list[Recipe]:
+    """What is looked at for ``engine`` on ``device``. Raises ``UsageError`` for one that does not exist, does not run
+    there, or is not installed."""
     if engine != "auto":
         wanted = Recipe.parse(engine)
-        if not wanted.installed:
-            raise UsageError(f"{wanted.backend} is not installed; run: pip install 'streamfx[engines]'")
+        wanted.check(device)
         return [wanted]
+    if device != "cpu":
+        found = [Recipe("compile", usual.precision), Recipe("tensorrt", usual.precision)]
+        return [recipe for recipe in found if recipe.installed]
     found = [Recipe("onnxruntime"), Recipe("openvino")]
     if usual.precision == "bf16":
         found.append(Recipe("openvino", "bf16"))
@@ -104,7 +112,7 @@ def candidates(engine: str, usual: Recipe) -> list[Recipe]:
 
 def fit_key(order: Order, parts: Mapping[str, Part]) -> str:
     """Of the entry that has what came of an order."""
-    versions = {str(one): one.versions for one in candidates(order.engine, Recipe("eager"))}
+    versions = {str(one): one.versions for one in candidates(order.engine, Recipe("eager"), order.device)}
     weights = {name: weights_of(part) for name, part in parts.items()}
     return hash_of({"order": asdict(order), "weights": weights, "machine": machine(), "versions": versions})
 
@@ -122,7 +130,7 @@ def known(order: Order, parts: Mapping[str, Part], cache: EngineCache) -> Fit | 
 def build(order: Order, cache: EngineCache, frames: Frames = ()) -> Fit:
     """Makes what is missing, and measures. Takes minutes. Raises ``UsageError`` if nothing asked for can be made."""
     workload = order.made()
-    recipes = candidates(order.engine, workload.usual)
+    recipes = candidates(order.engine, workload.usual, order.device)
     samples = workload.samples(frames)
     engines: dict[str, tuple[str, str]] = {}
     quickest: dict[str, Engine] = {}
@@ -130,18 +138,20 @@ def build(order: Order, cache: EngineCache, frames: Frames = ()) -> Fit:
     for name, part in workload.parts.items():
         keys: dict[str, str] = {}
         makers: dict[str, Callable[[], Engine]] = {
-            str(recipe): partial(ready, part, recipe, samples[name], cache, order.threads, keys) for recipe in recipes
+            str(recipe): partial(ready, part, recipe, samples[name], cache, order.threads, keys, order.device)
+            for recipe in recipes
         }
         if order.engine == "auto":
-            makers[str(workload.usual)] = partial(load, part, workload.usual, Path(), order.threads, ())
+            makers[str(workload.usual)] = partial(load, part, workload.usual, Path(), order.threads, (), order.device)
         given = samples[name][0]
-        found = choose(makers, Eager(part)(*given), given, max(MOST_ERROR.values()))
+        there = [x.to(order.device) for x in given]
+        found = choose(makers, Eager(part)(*given), there, max(MOST_ERROR.values()))
         told.append(f"{name}: {found}")
         taken = found.measured[0].name
         if taken in keys:
             engines[name], quickest[name] = (taken, keys[taken]), found.engine
     if order.engine == "auto" and quickest:
-        plain, with_them = _by_turns(workload.run({}), workload.run(quickest))
+        plain, with_them = _by_turns(order.device, workload.run({}), workload.run(quickest))
         told.append(f"the stream: {with_them:.1f} ms a frame with engines, {plain:.1f} ms without")
         if with_them > _GAIN * plain:
             told.append("no engine is taken: they gain nothing here")
@@ -152,11 +162,12 @@ def build(order: Order, cache: EngineCache, frames: Frames = ()) -> Fit:
     return fit
 
 
-def check(part: Part, engine: Engine, samples: Sequence[tuple[Tensor, ...]], most: float) -> None:
-    """Raises ``ValueError`` if the engine does not compute what torch does."""
+def check(part: Part, engine: Engine, samples: Sequence[tuple[Tensor, ...]], most: float, device: str = "cpu") -> None:
+    """Raises ``ValueError`` if the engine, which runs on ``device``, does not compute what torch does. ``samples``: on
+    the CPU."""
     exact = Eager(part)
     for given in samples:
-        error = error_of([x.cpu() for x in engine(*given)], exact(*(x.cpu() for x in given)))
+        error = error_of([x.cpu() for x in engine(*(x.to(device) for x in given))], exact(*given))
         if not error <= most:
             raise ValueError(f"it is wrong by {error:.3g} where {most:g} is allowed")
 
@@ -168,25 +179,30 @@ def ready(
     cache: EngineCache,
     threads: int,
     keys: dict[str, str],
+    device: str = "cpu",
 ) -> Engine:
     """An engine that computes what torch does; the key of its entry goes to ``keys``."""
-    key, folder = _entry(part, recipe, samples, cache)
-    engine = load(part, recipe, folder, threads, _shapes(samples))
-    check(part, engine, samples, MOST_ERROR[recipe.precision])
+    key, folder = _entry(part, recipe, samples, cache, device)
+    engine = load(part, recipe, folder, threads, _shapes(samples), device)
+    check(part, engine, samples, MOST_ERROR[recipe.precision], device)
     keys[str(recipe)] = key
     return engine
 
 
-def _entry(part: Part, recipe: Recipe, samples: Sequence[tuple[Tensor, ...]], cache: EngineCache) -> tuple[str, Path]:
+def _entry(
+    part: Part, recipe: Recipe, samples: Sequence[tuple[Tensor, ...]], cache: EngineCache, device: str
+) -> tuple[str, Path]:
     """The key and the folder of an engine, made if it is missing."""
     more: dict[str, Any] = {"shapes": _shapes(samples)} if recipe.backend in ("compile", "tensorrt") else {}
     if recipe.precision == "int8":
         more = {"samples": [float(x.float().sum()) for given in samples for x in given]}
+    if device != "cpu":
+        more["device"] = device
     key = key_of(part, recipe, **more)
     folder = cache.find(key)
     if folder is None:
         with cache.making(key, part.name, recipe.artefact) as begun:
-            make(part, recipe, begun, samples)
+            make(part, recipe, begun, samples, device)
         folder = cache.find(key)
     if folder is None:
         raise UsageError(f"{cache.folder} takes no engines; set STREAMFX_ENGINES to a folder that can be written")
@@ -203,13 +219,14 @@ def _shapes(samples: Sequence[tuple[Tensor, ...]]) -> list[list[list[int]]]:
     return found
 
 
-def _by_turns(*runs: Callable[[], object]) -> list[float]:
-    """Milliseconds a call of each, the medians."""
+def _by_turns(device: str, *runs: Callable[[], object]) -> list[float]:
+    """Milliseconds a call of each on ``device``, the medians."""
     times: list[list[float]] = [[] for _ in runs]
     for n in range(_FIRST + _ROUNDS):
         for run, some in zip(runs, times, strict=True):
             began = time.perf_counter()
             run()
+            settle(device)
             if n >= _FIRST:
                 some.append(1e3 * (time.perf_counter() - began))
     return [statistics.median(some) for some in times]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from streamfx.core.errors import UsageError
@@ -40,18 +41,24 @@ class Choice:
         return f"{self.engine.name} is taken ({'; '.join([*told, *out])})"
 
 
+def settle(device: torch.device | str) -> None:
+    """Waits for what a GPU was given to do: without that, its time would be the next one's."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def choose(
     engines: Mapping[str, Callable[[], Engine]], wanted: Sequence[Tensor], given: Sequence[Tensor], most: float = 0.05
 ) -> Choice:
-    """Makes each of ``engines``, and measures them by turns on ``given``. Right are those whose outputs are ``wanted``
-    but for an error of ``most``. Raises ``UsageError`` if none is."""
+    """Makes each of ``engines``, and measures them by turns on ``given``, which lies where they run. Right are those
+    whose outputs are ``wanted``, on the CPU, but for an error of ``most``. Raises ``UsageError`` if none is."""
     made: dict[str, Engine] = {}
     errors: dict[str, float] = {}
     out: list[Measured] = []
     for name, make in engines.items():
         try:
             engine = make()
-            errors[name] = error_of(engine(*given), wanted)
+            errors[name] = error_of([x.cpu() for x in engine(*given)], wanted)
         except Exception as error:
             out.append(Measured(name, reason=f"does not run: {error}"))
             continue
@@ -66,6 +73,7 @@ def choose(
         for name, engine in made.items():
             began = time.perf_counter()
             engine(*given)
+            settle(given[0].device)
             if n >= _FIRST:
                 times[name].append(1e3 * (time.perf_counter() - began))
     medians = {name: statistics.median(some) for name, some in times.items()}

@@ -19,13 +19,19 @@ _MOST = 64
 
 class Compiled:
     """Compiled for each of ``shapes``, and for others when they come, which takes seconds. On CUDA as CUDA graphs.
+    ``device``: where it runs, and what it is given lies.
     ``made``: of ``artifacts``. Raises ``UsageError`` where there is no compiler."""
 
     def __init__(
-        self, part: Part, dtype: torch.dtype, made: bytes = b"", shapes: Sequence[Sequence[Sequence[int]]] = ()
+        self,
+        part: Part,
+        dtype: torch.dtype,
+        made: bytes = b"",
+        shapes: Sequence[Sequence[Sequence[int]]] = (),
+        device: str = "cpu",
     ) -> None:
         self.name = {torch.float32: "compile", torch.bfloat16: "compile-bf16", torch.float16: "compile-fp16"}[dtype]
-        self._device = next((p.device for p in part.module.parameters()), torch.device("cpu"))
+        self._device = torch.device(device)
         if self._device.type == "cpu" and not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
             raise UsageError("torch.compile wants a C++ compiler on a CPU; install g++")
         # A stream has more shapes than the eight that torch.compile takes before it gives up.
@@ -34,7 +40,7 @@ class Compiled:
         if made:
             torch.compiler.load_cache_artifacts(made)
         self._part, self._dtype = part, dtype
-        module = copy.deepcopy(part.module).eval().requires_grad_(False).to(dtype)
+        module = copy.deepcopy(part.module).eval().requires_grad_(False).to(self._device, dtype)
         mode = "reduce-overhead" if self._device.type == "cuda" else None
         self._run: Any = torch.compile(module, dynamic=False, mode=mode)
         self._ready: set[tuple[torch.Size, ...]] = set()
@@ -53,8 +59,8 @@ class Compiled:
         return tuple(x.float().clone() if x.is_floating_point() else x.clone() for x in found)
 
 
-def artifacts(part: Part, dtype: torch.dtype, samples: Sequence[tuple[Tensor, ...]]) -> bytes:
+def artifacts(part: Part, dtype: torch.dtype, samples: Sequence[tuple[Tensor, ...]], device: str = "cpu") -> bytes:
     """Compiles for the shapes of ``samples``; what another process wants to do so without compiling."""
-    Compiled(part, dtype, shapes=[[tuple(x.shape) for x in given] for given in samples])
+    Compiled(part, dtype, shapes=[[tuple(x.shape) for x in given] for given in samples], device=device)
     found = torch.compiler.save_cache_artifacts()
     return b"" if found is None else found[0]

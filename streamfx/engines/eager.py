@@ -1,4 +1,4 @@
-"""Torch as it is, in single precision or in bfloat16."""
+"""Torch as it is, in single or in half precision."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from streamfx.engines.base import Part
 
 
 class Eager:
-    """The module itself, or a copy in ``dtype``. Convolutions have their channels last."""
+    """A copy of the module in ``dtype`` on ``device``, where what it is given lies. Convolutions have their channels
+    last."""
 
-    def __init__(self, part: Part, dtype: torch.dtype = torch.float32) -> None:
-        self.name = "eager-bf16" if dtype == torch.bfloat16 else "eager"
+    def __init__(self, part: Part, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        self.name = {torch.float32: "eager", torch.bfloat16: "eager-bf16", torch.float16: "eager-fp16"}[dtype]
         self._part, self._dtype = part, dtype
-        module = copy.deepcopy(part.module).eval().requires_grad_(False).to(dtype)
+        module = copy.deepcopy(part.module).eval().requires_grad_(False).to(device, dtype)
         for parameter in module.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -68,7 +68,7 @@ class HotSwap:
         return self._asked.is_set() and not self._given.is_set()
 
     def give(self, inputs: Inputs) -> None:
-        """Of each part, as it was called for one frame."""
+        """Of each part, as it was called for one frame; on the CPU."""
         self._inputs = inputs
         self._given.set()
 
@@ -91,7 +91,7 @@ class HotSwap:
             fit = known(self._order, self._parts, self._cache) or self._built()
             if fit is None or self._closed.is_set():
                 return
-            engines = fit.loaded(self._parts, self._cache, self._order.threads)
+            engines = fit.loaded(self._parts, self._cache, self._order.threads, self._order.device)
             if engines is None:
                 raise ValueError("an engine that was just made is gone")
             for line in fit.told:
@@ -161,7 +161,8 @@ class HotSwap:
         for name, engine in engines.items():
             recipe = Recipe.parse(fit.engines[name][0])
             try:
-                check(self._parts[name], engine, self._inputs.get(name, ()), MOST_ERROR[recipe.precision])
+                some, most = self._inputs.get(name, ()), MOST_ERROR[recipe.precision]
+                check(self._parts[name], engine, some, most, self._order.device)
             except ValueError as error:
                 raise ValueError(f"{name} by {recipe} on a live frame: {error}") from error
         return True

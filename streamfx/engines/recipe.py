@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,9 +22,10 @@ Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Samples = Sequence[tuple[Tensor, ...]]
 """Inputs of a part, as a stream gave them."""
 
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_TYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_ON_CPU: tuple[Backend, ...] = ("onnxruntime", "openvino")
 _PRECISIONS: dict[Backend, tuple[Precision, ...]] = {
-    "eager": ("fp32", "bf16"),
+    "eager": ("fp32", "bf16", "fp16"),
     "compile": ("fp32", "bf16", "fp16"),
     "onnxruntime": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
@@ -60,6 +62,11 @@ class Recipe:
             raise UsageError(f"there is no engine {text!r}; choose one of {', '.join(names())}")
         return cls(cast(Backend, backend), cast(Precision, precision or "fp32"))
 
+    @classmethod
+    def plain(cls, dtype: torch.dtype) -> Recipe:
+        """Of a model that torch runs in ``dtype``."""
+        return cls("eager", next(precision for precision, one in _TYPES.items() if one == dtype))
+
     def __str__(self) -> str:
         return self.backend if self.precision == "fp32" else f"{self.backend}-{self.precision}"
 
@@ -88,21 +95,38 @@ class Recipe:
             return any(importlib.util.find_spec(name) is not None for name in ("tensorrt", "tensorrt_rtx"))
         return self.backend in ("eager", "compile") or importlib.util.find_spec(self.backend) is not None
 
+    def check(self, device: str) -> None:
+        """Raises ``UsageError`` if it cannot run on ``device``, or if what it runs with is not installed."""
+        if device != "cpu" and self.backend in _ON_CPU:
+            raise UsageError(
+                f"{self.backend} runs on a CPU; with device {device} take compile-fp16 or tensorrt-fp16 or auto"
+            )
+        if device == "cpu" and self.backend == "tensorrt":
+            raise UsageError("tensorrt runs on an NVIDIA GPU; with device cpu take onnxruntime or openvino or auto")
+        if not self.installed:
+            extra = "tensorrt" if self.backend == "tensorrt" else "engines"
+            raise UsageError(f"{self.backend} is not installed; run: pip install 'streamfx[{extra}]'")
+
 
 def names() -> list[str]:
     """All recipes by their names."""
     return [str(Recipe(backend, precision)) for backend, some in _PRECISIONS.items() for precision in some]
 
 
-def make(part: Part, recipe: Recipe, folder: Path, samples: Samples) -> None:
+def make(part: Part, recipe: Recipe, folder: Path, samples: Samples, device: str = "cpu") -> None:
     """Writes what ``load`` wants into ``folder``. May take minutes. ``samples``: of all shapes that are in use; int8
-    scales by them. Raises ``UsageError`` if a package is missing."""
+    scales by them. ``device``: where the engine will run. Raises ``UsageError`` if a package is missing."""
+    with _on(device):
+        _make(part, recipe, folder, samples, device)
+
+
+def _make(part: Part, recipe: Recipe, folder: Path, samples: Samples, device: str) -> None:
     if recipe.backend == "eager":
         return
     if recipe.backend == "compile":
         from streamfx.engines.compiled import artifacts
 
-        (folder / _ARTIFACTS).write_bytes(artifacts(part, _TYPES[recipe.precision], samples))
+        (folder / _ARTIFACTS).write_bytes(artifacts(part, _TYPES[recipe.precision], samples, device))
         return
     if recipe.backend == "tensorrt":
         _make_plan(part, recipe, folder, samples)
@@ -116,26 +140,37 @@ def make(part: Part, recipe: Recipe, folder: Path, samples: Samples) -> None:
         quantise(part, folder / _MODEL, samples)
 
 
-def load(part: Part, recipe: Recipe, folder: Path, threads: int, shapes: Sequence[Sequence[Any]]) -> Engine:
-    """An engine of what ``make`` wrote, ready for inputs of ``shapes``: of each input, for each way to call it."""
-    engine = _loaded(part, recipe, folder, threads, shapes)
+def load(
+    part: Part, recipe: Recipe, folder: Path, threads: int, shapes: Sequence[Sequence[Any]], device: str = "cpu"
+) -> Engine:
+    """An engine of what ``make`` wrote, ready for inputs of ``shapes``: of each input, for each way to call it. What it
+    is given lies on ``device``, and so does what it gives."""
+    with _on(device):
+        engine = _loaded(part, recipe, folder, threads, shapes, device)
     engine.name = str(recipe)
     return engine
 
 
-def _loaded(part: Part, recipe: Recipe, folder: Path, threads: int, shapes: Sequence[Sequence[Any]]) -> Engine:
+def _on(device: str) -> AbstractContextManager[Any]:
+    """What is made for the present GPU is made for this one."""
+    return nullcontext() if device == "cpu" else torch.cuda.device(device)
+
+
+def _loaded(
+    part: Part, recipe: Recipe, folder: Path, threads: int, shapes: Sequence[Sequence[Any]], device: str
+) -> Engine:
     if recipe.backend == "eager":
-        return Eager(part, _TYPES[recipe.precision])
+        return Eager(part, _TYPES[recipe.precision], device)
     if recipe.backend == "compile":
         from streamfx.engines.compiled import Compiled
 
-        return Compiled(part, _TYPES[recipe.precision], (folder / _ARTIFACTS).read_bytes(), shapes)
+        return Compiled(part, _TYPES[recipe.precision], (folder / _ARTIFACTS).read_bytes(), shapes, device)
     if recipe.backend == "onnxruntime":
         from streamfx.engines.onnxruntime import OnnxRuntime
 
         return OnnxRuntime(part, folder / _MODEL, threads)
     if recipe.backend == "tensorrt":
-        return _load_plan(part, recipe, folder)
+        return _load_plan(part, recipe, folder, shapes)
     from streamfx.engines.openvino import OpenVino
 
     engine = OpenVino(part, folder / _MODEL, "bf16" if recipe.precision == "bf16" else "fp32", threads)
@@ -155,14 +190,18 @@ def _make_plan(part: Part, recipe: Recipe, folder: Path, samples: Samples) -> No
     (folder / _MODEL).unlink()
 
 
-def _load_plan(part: Part, recipe: Recipe, folder: Path) -> Engine:
+def _load_plan(part: Part, recipe: Recipe, folder: Path, shapes: Sequence[Sequence[Any]]) -> Engine:
     from streamfx.engines.tensorrt import TensorRt
     from streamfx.engines.tensorrt_build import Plan, typed
 
     plan = Plan.load(folder / _PLAN)
     if plan is None:
         raise UsageError(f"{folder / _PLAN} is damaged; remove it with streamfx engines rm {folder.name}")
-    return TensorRt(typed(part, _trt_precision(recipe)), plan, graphs=True, cache=folder.with_suffix(".kernels"))
+    engine = TensorRt(typed(part, _trt_precision(recipe)), plan, graphs=True, cache=folder.with_suffix(".kernels"))
+    for some in shapes:
+        engine.prepare(*(tuple(shape) for shape in some))
+    engine.keep()
+    return engine
 
 
 def _trt_precision(recipe: Recipe) -> Literal["fp32", "fp16", "bf16"]:

@@ -13,7 +13,7 @@ from streamfx.diffusion.kv_cache import AdaptiveSink, CacheSize, LayerCache, Pol
 from streamfx.diffusion.rope import Rope3D
 from streamfx.diffusion.schedules import flow
 from streamfx.diffusion.stream_batch import StreamBatch
-from streamfx.engines import Engine, Part, error_of
+from streamfx.engines import Eager, Engine, Part, error_of
 from streamfx.engines.export import export
 from streamfx.engines.onnxruntime import OnnxRuntime
 from streamfx.engines.openvino import OpenVino
@@ -141,7 +141,7 @@ def test_the_transformer_with_its_past(
     wan: tuple[Part, Path],
 ) -> None:
     """From nothing to a ring that has turned; velocities, and what is remembered."""
-    engine = EngineWan(make(*wan))
+    engine = EngineWan(make(*wan), model, TINY)
     grid = latent[0] // PATCH, latent[1] // PATCH
     ours, theirs = caches(rows, slots, grid), caches(rows, slots, grid)
     prompt, rope = model.prepare(random(TEXT_TOKENS, TINY.text_dim)), Rope3D(TINY.head_dim, grid, 16)
@@ -165,9 +165,9 @@ def test_a_rollout_through_an_engine(model: CausalWan, wan: tuple[Part, Path]) -
     schedule, noise = flow([700, 300], shift=8.0), random(2, 1, TINY.channels, 4, 6)
     frames = random(10, 1, TINY.channels, 4, 6)
     rollouts = []
-    for through in (model, EngineWan(OnnxRuntime(*wan))):
+    for through in (model, EngineWan(OnnxRuntime(*wan), model, TINY)):
         stepped = SteppedWan(model, first, (4, 6), most_steps=2, sinks=1, window=2)
-        stepped.model = through
+        stepped.denoise = through
         batch = StreamBatch(stepped, schedule, noise)
         outputs = []
         for n, frame in enumerate(frames):
@@ -186,7 +186,7 @@ def test_layers_may_remember_by_themselves(policy: type[Policy], model: CausalWa
     part = denoiser(model, (4, 6), slots=4)
     prompt, rope = model.prepare(random(TEXT_TOKENS, TINY.text_dim)), Rope3D(TINY.head_dim, (2, 3), 16)
     ours, theirs = (caches(1, (2, 2), (2, 3), policy) for _ in range(2))
-    engine, chance = EngineWan(part.module), torch.Generator().manual_seed(0)
+    engine, chance = EngineWan(Eager(part), model, TINY), torch.Generator().manual_seed(0)
     for _ in range(20):
         x, step = torch.randn(1, 1, TINY.channels, 4, 6, generator=chance), torch.tensor([400.0])
         found = engine(x, step, prompt, ours, rope, remember=True)

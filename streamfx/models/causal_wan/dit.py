@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,23 @@ class Prompt:
     """A prompt made ready: keys and values of every layer's cross attention, ``(512, H, D)`` each."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
+
+
+class Denoises(Protocol):
+    """What a stream wants of a transformer: ``CausalWan``, or an engine in its place."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        prompt: Prompt,
+        caches: Sequence[LayerCache],
+        rope: Rope3D,
+        rows: Sequence[int] | None = None,
+        remember: bool = False,
+    ) -> Tensor:
+        """As ``CausalWan.forward``."""
+        ...
 
 
 class Projections(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,17 @@ from streamfx.diffusion import explicit_past
 from streamfx.diffusion.kv_cache import LayerCache
 from streamfx.diffusion.rope import Rope3D, space_turns
 from streamfx.engines.base import Engine, Length, Part
-from streamfx.models.causal_wan.dit import PATCH, TEXT_TOKENS, Attention, CausalWan, Projections, Prompt
+from streamfx.models.causal_wan.dit import (
+    PATCH,
+    TEXT_TOKENS,
+    Attention,
+    CausalWan,
+    Denoises,
+    Projections,
+    Prompt,
+    WanSize,
+    sinusoid,
+)
 
 _ROWS = 2  # one would be taken for the only number there is
 
@@ -46,13 +57,11 @@ class _Denoise(nn.Module):
     def __init__(self, model: CausalWan) -> None:
         super().__init__()
         self.model = model
-        half = model.size.time_dim // 2
-        self._rates = [10_000.0 ** -(n / half) for n in range(half)]
 
     def forward(
         self,
         x: Tensor,
-        timesteps: Tensor,
+        waves: Tensor,
         keys: Tensor,
         values: Tensor,
         bias: Tensor,
@@ -61,8 +70,6 @@ class _Denoise(nn.Module):
         prompt_keys: Tensor,
         prompt_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        angles = timesteps.float()[:, None] * torch.tensor(self._rates, device=x.device)
-        waves = torch.cat([angles.cos(), angles.sin()], 1)
         layers = range(self.model.size.layers)
         grid = x.shape[-2] // PATCH, x.shape[-1] // PATCH
         space = space_turns(grid, self.model.size.head_dim, device=x.device).to(x.dtype)
@@ -74,10 +81,11 @@ class _Denoise(nn.Module):
 def denoiser(model: CausalWan, latent: tuple[int, int], frames: int = 3, slots: int = 6) -> Part:
     """The whole transformer with its past as inputs and outputs.
 
-    Takes ``x`` ``(R, F, C, H, W)``, H and W even; ``timesteps`` ``(R,)`` in [0, 1000]; ``keys``, ``values``, ``bias``
-    and ``past_turns``, the four of ``ExplicitPast``; ``turns`` ``(F, pairs, 2)``, those of the new frames, the first of
-    which stands at zero; ``prompt_keys`` and ``prompt_values`` ``(L, 512, heads, D)``. Gives the velocity, like x, and
-    keys (rows and columns applied, not turned by frame) and values ``(R, L, F, S, heads, D)`` of the new frames.
+    Takes ``x`` ``(R, F, C, H, W)``, H and W even; ``waves`` ``(R, time_dim)``, the ``sinusoid`` of timesteps, which
+    half precision would round; ``keys``, ``values``, ``bias`` and ``past_turns``, the four of ``ExplicitPast``;
+    ``turns`` ``(F, pairs, 2)``, those of the new frames, the first of which stands at zero; ``prompt_keys`` and
+    ``prompt_values`` ``(L, 512, heads, D)``. Gives the velocity, like x, and keys (rows and columns applied, not turned
+    by frame) and values ``(R, L, F, S, heads, D)`` of the new frames.
 
     ``latent``, ``frames``, ``slots``: (H, W), F and how many frames the past has in the example; all may be others
     later. ``model``: in single precision, on the CPU.
@@ -87,7 +95,7 @@ def denoiser(model: CausalWan, latent: tuple[int, int], frames: int = 3, slots: 
     pairs = size.head_dim // 2 - 2 * (size.head_dim // 6)
     shapes = {
         "x": (_ROWS, frames, size.channels, *latent),
-        "timesteps": (_ROWS,),
+        "waves": (_ROWS, size.time_dim),
         "keys": (_ROWS, size.layers, past, size.heads, size.head_dim),
         "values": (_ROWS, size.layers, past, size.heads, size.head_dim),
         "bias": (_ROWS, size.layers, past),
@@ -97,11 +105,10 @@ def denoiser(model: CausalWan, latent: tuple[int, int], frames: int = 3, slots: 
         "prompt_values": (size.layers, TEXT_TOKENS, size.heads, size.head_dim),
     }
     example = {name: torch.randn(*shape, generator=chance) for name, shape in shapes.items()}
-    example["timesteps"] = torch.full((_ROWS,), 500.0)
     rows, tokens, new = Length("rows"), Length("past"), Length("frames")
     dynamic = {
         "x": {0: rows, 1: new, 3: Length("height", PATCH), 4: Length("width", PATCH)},
-        "timesteps": {0: rows},
+        "waves": {0: rows},
         "keys": {0: rows, 2: tokens},
         "values": {0: rows, 2: tokens},
         "bias": {0: rows, 2: tokens},
@@ -112,12 +119,12 @@ def denoiser(model: CausalWan, latent: tuple[int, int], frames: int = 3, slots: 
 
 
 class EngineWan:
-    """Called like a ``CausalWan``, by an engine of ``denoiser``."""
+    """``Denoises`` by an engine of ``denoiser``; by ``otherwise`` where that has nothing ready, and for frames of a row
+    that are at different steps. ``size``: of the transformer."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._prompt: Prompt | None = None
-        self._asked: tuple[Tensor, Tensor] | None = None
+    def __init__(self, engine: Engine, otherwise: Denoises, size: WanSize) -> None:
+        self._engine, self._otherwise, self._size = engine, otherwise, size
+        self._asked = Asked()
 
     def __call__(
         self,
@@ -129,19 +136,45 @@ class EngineWan:
         rows: Sequence[int] | None = None,
         remember: bool = False,
     ) -> Tensor:
-        """As ``CausalWan.forward``, with one timestep a row."""
         rows = range(len(x)) if rows is None else rows
-        past = explicit_past.gathered(caches, rows, rope)
-        turns = rope.turns_at(torch.arange(x.shape[1], device=x.device))
-        given = (x.float().contiguous(), timesteps.float(), past.keys, past.values, past.bias, past.turns, turns)
-        velocity, keys, values = self._engine(*given, *self._layers(prompt))
-        if remember:
-            explicit_past.remember(caches, rows, keys, values)
-        return velocity.to(x.dtype)
+        if timesteps.ndim == 1:
+            waves = sinusoid(timesteps, self._size.time_dim)
+            given = inputs(x, waves, self._asked(prompt), caches, rope, rows)
+            if self._engine.takes(*given):
+                velocity, keys, values = self._engine(*given)
+                if remember:
+                    explicit_past.remember(caches, rows, keys, values)
+                return velocity.to(x.dtype)
+        return self._otherwise(x, timesteps, prompt, caches, rope, rows, remember)
 
-    def _layers(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
-        """The prompt's keys and values, stacked once for each prompt."""
-        if self._asked is None or self._prompt is not prompt:
-            keys, values = zip(*prompt.layers, strict=True)
-            self._prompt, self._asked = prompt, (torch.stack(keys).float(), torch.stack(values).float())
-        return self._asked
+
+def inputs(
+    x: Tensor,
+    waves: Tensor,
+    asked: tuple[Tensor, Tensor],
+    caches: Sequence[LayerCache],
+    rope: Rope3D,
+    rows: Sequence[int],
+) -> tuple[Tensor, ...]:
+    """For an engine of ``denoiser``, in single precision: of a call as ``CausalWan.forward`` has it, with one timestep
+    a row, of which ``waves`` is the ``sinusoid``. ``asked``: of the prompt."""
+    past = explicit_past.gathered(caches, rows, rope)
+    turns = rope.turns_at(torch.arange(x.shape[1], device=x.device))
+    given = (x, waves, past.keys, past.values, past.bias, past.turns, turns, *asked)
+    return tuple(one.float().contiguous() for one in given)
+
+
+class Asked:
+    """Keys and values of prompts, ``(L, 512, heads, D)`` each: stacked once for each prompt, and that without it."""
+
+    def __init__(self) -> None:
+        self._known: deque[tuple[Prompt, tuple[Tensor, Tensor]]] = deque(maxlen=2)
+
+    def __call__(self, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        for known, asked in self._known:
+            if known is prompt:
+                return asked
+        keys, values = zip(*prompt.layers, strict=True)
+        asked = torch.stack(keys).float(), torch.stack(values).float()
+        self._known.append((prompt, asked))
+        return asked

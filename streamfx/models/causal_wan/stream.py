@@ -12,7 +12,7 @@ from streamfx.diffusion.kv_cache import CacheSize, LayerCache, Policy, Sink
 from streamfx.diffusion.kv_store import Storage
 from streamfx.diffusion.rope import Rope3D
 from streamfx.diffusion.stream_batch import Call
-from streamfx.models.causal_wan.dit import CausalWan, Prompt
+from streamfx.models.causal_wan.dit import CausalWan, Denoises, Prompt
 
 _PATCH = 2
 
@@ -36,7 +36,7 @@ class _WithCaches:
         grid = latent[0] // _PATCH, latent[1] // _PATCH
         weight = model.patch_embedding.weight
         shape = CacheSize(rows, sinks, window, grid[0] * grid[1], model.size.heads, model.size.head_dim)
-        self.model = model
+        self.denoise: Denoises = model
         self.prompt = prompt
         self.caches = [
             LayerCache(shape, policy(), weight.dtype, weight.device, storage) for _ in range(model.size.layers)
@@ -83,8 +83,7 @@ class SteppedWan(_WithCaches):
         return torch.cat([self._run(x[:extra], timesteps[:extra], self._negative, rows), conditional])
 
     def _run(self, x: Tensor, timesteps: Tensor, prompt: Prompt, rows: tuple[int, ...]) -> Tensor:
-        found: Tensor = self.model(x, timesteps, prompt, self.caches, self._rope, rows, remember=True)
-        return found
+        return self.denoise(x, timesteps, prompt, self.caches, self._rope, rows, remember=True)
 
 
 class JointWan(_WithCaches):
@@ -110,8 +109,7 @@ class JointWan(_WithCaches):
         self._sinks = sinks
 
     def __call__(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        found: Tensor = self.model(x[None], timesteps[None], self.prompt, self.caches, self._rope)
-        return found[0]
+        return self.denoise(x[None], timesteps[None], self.prompt, self.caches, self._rope)[0]
 
     def remember(self, clean: Tensor) -> None:
         for frame in clean:
@@ -123,7 +121,7 @@ class JointWan(_WithCaches):
 
     def _take(self, frame: Tensor) -> None:
         still = torch.zeros(1, device=frame.device)
-        self.model(frame[None, None], still, self.prompt, self.caches, self._rope, remember=True)
+        self.denoise(frame[None, None], still, self.prompt, self.caches, self._rope, remember=True)
 
     @torch.no_grad()
     def set_prompt(self, prompt: Prompt, recache: bool = True) -> None:

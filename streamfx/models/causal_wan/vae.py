@@ -7,6 +7,7 @@ stream, not to the network, so several streams may share one; it is of constant 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from streamfx.core.errors import UsageError
 from streamfx.models.causal_wan.load import fill, read_weights
+from streamfx.models.explained import explained
 
 
 class VideoVae(Protocol):
@@ -283,6 +285,26 @@ def _through(layers: nn.Sequential, x: Tensor, memory: dict[int, Tensor]) -> Ten
         else:
             x = layer(x)
     return x
+
+
+def load_vae(
+    place: str,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    offline: bool = False,
+) -> VideoVae:
+    """Steady. ``place``: a file of a light autoencoder; or a folder or hub name that has Wan's own in ``vae``.
+    ``offline``: nothing is fetched. Raises ``UsageError``: what is missing or broken, and what to do."""
+    if Path(place).suffix in {".pth", ".safetensors"}:
+        return load_light_vae(place, steady=True, device=device, dtype=dtype)
+    from diffusers import AutoencoderKLWan
+
+    with explained(place, "vae"):
+        network: Any = AutoencoderKLWan.from_pretrained(
+            place, subfolder="vae", local_files_only=offline, torch_dtype=dtype
+        )
+    return StreamingWanVae(network.to(device), steady=True)
 
 
 def load_light_vae(

@@ -19,7 +19,7 @@ from streamfx.diffusion.rolling import RollingWindow
 from streamfx.diffusion.schedules import Schedule, flow_from
 from streamfx.diffusion.similarity import SimilarityFilter
 from streamfx.diffusion.stream_batch import StreamBatch
-from streamfx.models.causal_wan.dit import CausalWan, Prompt
+from streamfx.models.causal_wan.dit import CausalWan, Denoises, Prompt, WanSize
 from streamfx.models.causal_wan.stream import JointWan, SteppedWan
 from streamfx.models.causal_wan.vae import VideoVae
 
@@ -86,6 +86,7 @@ class WanVideo:
         seed: int = 0,
     ) -> None:
         self._model, self._vae = model, vae
+        self._denoise: Denoises = model
         self._prompt, self._negative = prompt, negative
         self._memory = memory or Memory()
         self._joint = joint
@@ -104,6 +105,22 @@ class WanVideo:
     def lag(self) -> int:
         """Chunks by which the output is behind the input."""
         return self._stepper.lag if self._stepper else 0
+
+    @property
+    def size(self) -> WanSize:
+        """Of the transformer."""
+        return self._model.size
+
+    @property
+    def denoise(self) -> Denoises:
+        """What draws from the next chunk on: the model, or an engine in its place."""
+        return self._denoise
+
+    @denoise.setter
+    def denoise(self, denoise: Denoises) -> None:
+        self._denoise = denoise
+        if self._stepper is not None:
+            self._stepper.model.denoise = denoise
 
     def reset(self) -> None:
         """Another scene, another stream: nothing is left of the past."""
@@ -150,6 +167,7 @@ class WanVideo:
         if self._stepper is None or size != self._size:
             self._size = size
             self._stepper = self._made(size, look)
+            self._stepper.model.denoise = self._denoise
             self.reset()
         elif self.cut:
             self.reset()
@@ -193,7 +211,7 @@ class _Batched:
     """The stream batch, as ``WanVideo`` drives it."""
 
     def __init__(self, model: SteppedWan, batch: StreamBatch) -> None:
-        self._model, self._batch = model, batch
+        self.model, self._batch = model, batch
 
     @property
     def lag(self) -> int:
@@ -205,18 +223,18 @@ class _Batched:
         return self._batch.step(latents)
 
     def set_prompt(self, prompt: Prompt) -> None:
-        self._model.prompt = prompt
+        self.model.prompt = prompt
 
     def reset(self) -> None:
         self._batch.reset()
-        self._model.reset()
+        self.model.reset()
 
 
 class _Rolled:
     """The rolling window, as ``WanVideo`` drives it. Its number of steps is what it began with."""
 
     def __init__(self, model: JointWan, window: RollingWindow) -> None:
-        self._model, self._window = model, window
+        self.model, self._window = model, window
 
     @property
     def lag(self) -> int:
@@ -227,7 +245,7 @@ class _Rolled:
         return self._window.step(latents)
 
     def set_prompt(self, prompt: Prompt) -> None:
-        self._model.set_prompt(prompt)
+        self.model.set_prompt(prompt)
 
     def reset(self) -> None:
         self._window.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -33,7 +34,8 @@ class StableDiffusion:
     """A ``stream_batch.Model`` of a diffusers ``UNet2DConditionModel``, with an autoencoder (an ``AutoencoderTiny``, or
     the full ``AutoencoderKL``), and perhaps a ``ControlNetModel``.
 
-    Prompts are embeddings: the text encoder is needed when they change, and may be elsewhere in between.
+    Prompts are embeddings: the text encoder is needed when they change, and may be elsewhere in between. ``pieces``:
+    what its networks are called by, with the inputs of the ``Part`` of that name; an engine may take one's place.
     """
 
     def __init__(
@@ -45,24 +47,29 @@ class StableDiffusion:
         control: nn.Module | None = None,
     ) -> None:
         self.device, self.dtype = torch.device(device), dtype
-        self._unet: Any = _placed(unet, self.device, dtype)
-        self._vae: Any = _placed(vae, self.device, dtype)
+        self.unet: Any = _placed(unet, self.device, dtype)
+        self.vae: Any = _placed(vae, self.device, dtype)
         self._control: Any = _placed(control, self.device, dtype) if control is not None else None
         self._hints: deque[Tensor] = deque(maxlen=_MOST_STEPS)
         self.control_scale = 1.0
         self._prompt: TextEmbedding | None = None
         self._negative: TextEmbedding | None = None
-        self._wide = getattr(self._unet.config, "addition_embed_type", None) == "text_time"
+        self.pieces: dict[str, Callable[..., Tensor]] = {
+            "encode": self._encoded,
+            "denoise": self._denoised,
+            "decode": self._decoded,
+        }
+        self._wide = getattr(self.unet.config, "addition_embed_type", None) == "text_time"
 
     @property
     def channels(self) -> int:
         """Of the latent."""
-        return int(self._unet.config.in_channels)
+        return int(self.unet.config.in_channels)
 
     @property
     def shrink(self) -> int:
         """Pixels a latent stands for, per side."""
-        config = self._vae.config
+        config = self.vae.config
         blocks = getattr(config, "encoder_block_out_channels", None) or config.block_out_channels
         return 1 << (len(blocks) - 1)
 
@@ -95,14 +102,20 @@ class StableDiffusion:
 
         The full autoencoder gives the mode of its distribution, so that a still picture has still latents.
         """
-        encoded = self._vae.encode(pictures.to(self.device, self.dtype))
+        return self.pieces["encode"](pictures.to(self.device, self.dtype))
+
+    def _encoded(self, pictures: Tensor) -> Tensor:
+        encoded = self.vae.encode(pictures)
         latents = cast(Tensor, encoded.latents) if hasattr(encoded, "latents") else encoded.latent_dist.mode()
-        return latents * float(self._vae.config.scaling_factor)
+        return latents * float(self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents ``(F, C, H', W')`` to pictures ``(F, 3, H, W)`` in [-1, 1]."""
-        decoded = self._vae.decode(latents / float(self._vae.config.scaling_factor), return_dict=False)[0]
+        return self.pieces["decode"](latents)
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        decoded = self.vae.decode(latents / float(self.vae.config.scaling_factor), return_dict=False)[0]
         return cast(Tensor, decoded).clamp(-1, 1)
 
     def __call__(self, x: Tensor, timesteps: Tensor, call: Call) -> Tensor:
@@ -111,21 +124,34 @@ class StableDiffusion:
         rows, frames = x.shape[:2]
         negative = call.unconditional * frames
         tokens = self._each(self._negative.tokens, self._prompt.tokens, negative, rows * frames)
-        more: dict[str, Any] = {}
+        given = [x.flatten(0, 1), timesteps.repeat_interleave(frames), tokens]
         if self._wide:
             if self._prompt.pooled is None or self._negative.pooled is None:
                 raise ValueError("this model wants the pooled embedding of the prompt as well")
             pooled = self._each(self._negative.pooled, self._prompt.pooled, negative, rows * frames)
-            more["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._sizes(x).expand(len(pooled), -1)}
-        given = (x.flatten(0, 1), timesteps.repeat_interleave(frames))
-        more |= {"encoder_hidden_states": tokens, "return_dict": False}
-        if self._control is not None:
-            steps = (*call.steps[: call.unconditional], *call.steps)
-            hints = torch.cat([self._hints[step] for step in steps])
-            down, middle = self._control(*given, controlnet_cond=hints, conditioning_scale=self.control_scale, **more)
-            more |= {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
-        flat = self._unet(*given, **more)[0]
-        return cast(Tensor, flat).reshape(x.shape)
+            given += [pooled, self._sizes(x).expand(len(pooled), -1)]
+        if self._control is None:
+            return self.pieces["denoise"](*given).reshape(x.shape)
+        steps = (*call.steps[: call.unconditional], *call.steps)
+        hints = torch.cat([self._hints[step] for step in steps])
+        return self._steered(hints, *given).reshape(x.shape)
+
+    def _denoised(self, *given: Tensor, **more: Any) -> Tensor:
+        """``given``: as in ``parts``. ``more``: for the UNet."""
+        return cast(Tensor, self.unet(*given[:2], **self._added(*given), **more)[0])
+
+    def _steered(self, hints: Tensor, *given: Tensor) -> Tensor:
+        scale = self.control_scale
+        down, middle = self._control(*given[:2], controlnet_cond=hints, conditioning_scale=scale, **self._added(*given))
+        return self._denoised(*given, down_block_additional_residuals=down, mid_block_additional_residual=middle)
+
+    def _added(self, *given: Tensor) -> dict[str, Any]:
+        """All but latents and timesteps, by the names that diffusers has for them."""
+        _, _, tokens, *wide = given
+        named: dict[str, Any] = {"encoder_hidden_states": tokens, "return_dict": False}
+        if wide:
+            named["added_cond_kwargs"] = dict(zip(("text_embeds", "time_ids"), wide, strict=True))
+        return named
 
     @staticmethod
     def _each(negative: Tensor, prompt: Tensor, leading: int, count: int) -> Tensor:

@@ -1,16 +1,16 @@
-"""Stable Diffusion's UNet and small autoencoder in pieces that an engine can run."""
+"""Stable Diffusion's UNet and small autoencoder in pieces that an engine can run, and put together again."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamfx.engines.base import Length, Part
+from streamfx.engines.base import Engine, Length, Part
 
 _WORDS = 77
 _SIZES = 6
@@ -80,15 +80,19 @@ def parts(unet: nn.Module, vae: nn.Module) -> dict[str, Part]:
     """``denoise``: a diffusers ``UNet2DConditionModel``: latents ``(R, C, H, W)``, timesteps ``(R,)``, the prompt's
     tokens ``(R, L, D)``, and for one like SDXL's the pooled prompt ``(R, P)`` and sizes ``(R, 6)`` → like the latents.
     ``encode``, ``decode``: an ``AutoencoderTiny``, as ``StableDiffusion`` calls it: pictures ``(R, 3, H, W)`` in
-    [-1, 1] to latents and back.
+    [-1, 1] to latents and back; of another autoencoder there are no parts.
 
     R, H and W may change. H and W are multiples of what the network shrinks by: ``2 ** upsamplers`` latents for the
     UNet, 8 pixels for the usual autoencoder. Both in single precision, on the CPU.
     """
+    from diffusers import AutoencoderTiny
+
     chance = torch.Generator().manual_seed(0)
+    denoise = _denoise(unet, chance)
+    if not isinstance(vae, AutoencoderTiny):
+        return {"denoise": denoise}
     blocks = cast(Any, vae).config.encoder_block_out_channels
     shrink = 1 << (len(blocks) - 1)
-    denoise = _denoise(unet, chance)
     latents = denoise.example["sample"]
     height, width = latents.shape[-2:]
     pictures = torch.rand(_ROWS, 3, shrink * height, shrink * width, generator=chance) * 2 - 1
@@ -97,6 +101,20 @@ def parts(unet: nn.Module, vae: nn.Module) -> dict[str, Part]:
         "encode": Part("encode", _Encode(vae), {"pictures": pictures}, ("latents",), {"pictures": _picture(shrink)}),
         "decode": Part("decode", _Decode(vae), {"latents": latents}, ("pictures",), {"latents": _picture(1)}),
     }
+
+
+class EnginePiece:
+    """One of ``StableDiffusion.pieces`` by an engine of its part; by ``otherwise`` where that has nothing ready."""
+
+    def __init__(self, engine: Engine, otherwise: Callable[..., Tensor], dtype: torch.dtype) -> None:
+        self._engine, self._otherwise, self._dtype = engine, otherwise, dtype
+
+    def __call__(self, *given: Tensor) -> Tensor:
+        single = tuple(x.float().contiguous() for x in given)
+        if not self._engine.takes(*single):
+            return self._otherwise(*given)
+        (found,) = self._engine(*single)
+        return found.to(self._dtype)
 
 
 def _denoise(unet: nn.Module, chance: torch.Generator) -> Part:

@@ -53,7 +53,7 @@ class SdStream:
     def __init__(self, model: StableDiffusion, text: TextEncoder, hint: Hint | None = None, fade: int = 8) -> None:
         if model.controlled and hint is None:
             raise ValueError("a model with a ControlNet needs something that makes its hints")
-        self._model, self._text, self._hint = model, text, hint
+        self.model, self._text, self._hint = model, text, hint
         self._fade = fade
         self._look: Look | None = None
         self._words: TextEmbedding | None = None
@@ -88,11 +88,11 @@ class SdStream:
         batch.set_schedule(_schedule(look.steps, self._strength(pictures, look)))
         self._speak()
         if self._hint is not None:
-            self._model.hint(self._hint(pictures))
-        finished = batch.step(self._model.encode(pictures))
+            self.model.hint(self._hint(pictures))
+        finished = batch.step(self.model.encode(pictures))
         if finished is None:
             return None
-        self._shown = self._model.decode(finished)
+        self._shown = self.model.decode(finished)
         return self._given(self._shown, batch)
 
     def _given(self, pictures: Tensor, batch: StreamBatch) -> tuple[Tensor, list[float]] | None:
@@ -118,12 +118,12 @@ class SdStream:
             self._similarity = SimilarityFilter(min(look.threshold, 0.9999))
         if before is None or _of_words(before) != _of_words(look):
             self._ask(look)
-        self._model.control_scale = look.control
-        height, width = (int(side) // self._model.shrink for side in pictures.shape[-2:])
-        shape = len(pictures), self._model.channels, height, width
+        self.model.control_scale = look.control
+        height, width = (int(side) // self.model.shrink for side in pictures.shape[-2:])
+        shape = len(pictures), self.model.channels, height, width
         batch = self._batch
         if batch is None or before is None or before.seed != look.seed or batch.shape != shape:
-            batch = StreamBatch(self._model, _schedule(look.steps, look.strength), self._drawn(look.seed, shape))
+            batch = StreamBatch(self.model, _schedule(look.steps, look.strength), self._drawn(look.seed, shape))
             self._labels.clear()
             self._batch, self._shown = batch, None
         batch.guidance = look.guidance
@@ -144,14 +144,14 @@ class SdStream:
         self._words = self._goal if self._words is None else self._words.blended(self._goal, 1 / self._left)
         self._left -= 1
         negative = self._text.embed(self._look.negative) if self._look.negative else None
-        self._model.set_prompt(self._words, negative)
+        self.model.set_prompt(self._words, negative)
 
     def _drawn(self, seed: int, shape: tuple[int, int, int, int]) -> Tensor:
         """Drawn on the CPU, so that a seed means the same everywhere; the same for all frames of a call, so that still
         pictures stay still."""
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(MOST_STEPS, 1, *shape[1:], generator=generator).expand(-1, shape[0], -1, -1, -1)
-        return noise.to(self._model.device, self._model.dtype)
+        return noise.to(self.model.device, self.model.dtype)
 
 
 def quicker(look: Look, level: int) -> Look:

@@ -166,7 +166,7 @@ def test_recipes_by_name() -> None:
     assert [str(Recipe.parse(name)) for name in names()] == names()
     assert Recipe.parse("openvino-bf16") == Recipe("openvino", "bf16")
     for bad in ("", "opnvino", "openvino-fp7", "auto", "-bf16"):
-        with pytest.raises(UsageError, match="choose one of eager, eager-bf16, compile"):
+        with pytest.raises(UsageError, match="choose one of eager, eager-bf16, eager-fp16, compile"):
             Recipe.parse(bad)
     with pytest.raises(UsageError, match="onnxruntime does not compute in bf16 here; it has fp32, int8"):
         Recipe.parse("onnxruntime-bf16")

@@ -195,7 +195,7 @@ def test_loras_are_fused(tmp_path: Path, naming: str) -> None:
     lora = tmp_path / "style.safetensors"
     save_file(named[naming], lora)
     model, _ = load(place, vae=str(tmp_path / "taesd"), loras=[(str(lora), 0.7), (str(lora), 0.1)], offline=True)
-    after = model._unet.get_submodule(name)
+    after = model.unet.get_submodule(name)
     assert type(after) is torch.nn.Linear, "nothing is left of the LoRA but its weights"
     assert torch.allclose(after.weight, before + 0.8 * up @ down, atol=1e-5)
 

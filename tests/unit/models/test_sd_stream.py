@@ -152,14 +152,14 @@ def test_prompts_are_blended() -> None:
 
 def test_what_has_not_changed_may_be_skipped() -> None:
     subject, calls = stream(), 0
-    network = subject._model._unet.forward
+    network = subject.model.unet.forward
 
     def counted(*args: object, **kwargs: object) -> object:
         nonlocal calls
         calls += 1
         return network(*args, **kwargs)
 
-    subject._model._unet.forward = counted
+    subject.model.unet.forward = counted
     look = replace(LOOK, steps=2, threshold=0.98)
     out = [step(subject, picture(0), float(n), look) for n in range(24)]
     assert [given[1] for given in out[1:] if given is not None] == [float(n) for n in range(23)], "none goes missing"

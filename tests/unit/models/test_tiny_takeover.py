@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from streamfx.engines import Eager, Engine
-from streamfx.models.tiny import engines
-from streamfx.models.tiny.engines import EngineTakeover, all_parts, order
+from streamfx.engines import takeover as module
+from streamfx.engines.takeover import EngineTakeover
+from streamfx.models.tiny.engines import all_parts, order, takeover
 from streamfx.models.tiny.load import Networks
 from streamfx.models.tiny.parts import EngineCodes, EngineDenoiser
 from streamfx.models.tiny.stream import TinyStream
@@ -45,7 +46,7 @@ class Swap:
 @pytest.fixture(autouse=True)
 def _swap(monkeypatch: pytest.MonkeyPatch) -> None:
     Swap.made = []
-    monkeypatch.setattr(engines, "HotSwap", Swap)
+    monkeypatch.setattr(module, "HotSwap", Swap)
 
 
 ORDER = order([((96, 64), 64)], 1, "openvino", 1)
@@ -60,7 +61,7 @@ def step(subject: EngineTakeover, of: TinyStream, n: int, **more: object) -> Non
 def test_engines_are_taken_between_two_frames() -> None:
     told: list[str] = []
     played = stream()
-    subject = EngineTakeover(played, ORDER, told.append)
+    subject = takeover(played, ORDER, told.append)
     (swap,) = Swap.made
     plain = played.codes, played.denoise
     step(subject, played, 0)
@@ -86,7 +87,7 @@ def test_engines_are_taken_between_two_frames() -> None:
 
 def test_a_frame_that_was_not_drawn_anew_shows_nothing() -> None:
     played = stream()
-    subject = EngineTakeover(played, ORDER, lambda text: None)
+    subject = takeover(played, ORDER, lambda text: None)
     step(subject, played, 0, every=2)
     Swap.made[0].wants_inputs = True
     step(subject, played, 1, every=2)
@@ -99,7 +100,7 @@ def test_a_frame_that_was_not_drawn_anew_shows_nothing() -> None:
 
 def test_eight_bits_wait_for_real_frames() -> None:
     played = stream()
-    subject = EngineTakeover(played, ORDER, lambda text: None, [FRAME], wanted_frames=3)
+    subject = takeover(played, ORDER, lambda text: None, [FRAME], wanted_frames=3)
     step(subject, played, 1)
     assert Swap.made == []
     step(subject, played, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from streamfx.core.errors import FilterError, UsageError
-from streamfx.filters.base import Block
+from streamfx.engines.build import Fit, Order
+from streamfx.engines.cache import EngineCache
+from streamfx.filters.base import Block, Context
 from streamfx.filters.host import FilterHost, FilterSpec
 from streamfx.filters.registry import setup_fields, target_of
 from streamfx.models.causal_wan.lora import fuse
@@ -114,6 +117,9 @@ def test_sd_with_a_controlnet(sd_folder: Path) -> None:
         ({"device": "cuda:77"}, "no device 'cuda:77' here"),
         ({"loras": "style=much"}, "write PLACE or PLACE=WEIGHT"),
         ({"control": "canny", "control_model": "/nowhere"}, "does not exist; give the folder of the ControlNet"),
+        ({"control": "canny", "engine": "openvino"}, "does not take what a ControlNet adds; choose eager, or control"),
+        ({"engine": "openvino-int8"}, "openvino-int8 is for restyle; with sd take the same without int8, or auto"),
+        ({"engine": "tensorrt-fp16"}, "tensorrt runs on an NVIDIA GPU; with device cpu take onnxruntime or openvino"),
     ],
 )
 def test_what_sd_cannot_do_is_a_sentence(sd_folder: Path, params: dict[str, Any], sentence: str) -> None:
@@ -177,6 +183,50 @@ def test_wan_that_is_not_here(wan_folder: Path, monkeypatch: pytest.MonkeyPatch,
         wan(wan_folder, model="self-forcing")
     with pytest.raises(FilterError, match=r"streamfx models pull taew2\.1"):
         wan(wan_folder, vae="light")
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"engine": "openvino", "joint": True}, "does not denoise frames jointly; choose eager, or joint false"),
+        ({"engine": "onnxruntime-int8"}, "onnxruntime-int8 is for restyle; with wan take the same without int8"),
+        ({"engine": "fast"}, "there is no engine 'fast'; choose one of eager"),
+    ],
+)
+def test_what_wan_cannot_run_by_is_a_sentence(wan_folder: Path, params: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(FilterError, match=sentence):
+        wan(wan_folder, **params)
+
+
+@pytest.mark.parametrize("name", ["sd", "wan"])
+def test_what_is_made_ahead_is_what_the_stream_asks_for(
+    name: str, sd_folder: Path, wan_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Order] = []
+    told: list[str] = []
+
+    def built(order: Order, cache: EngineCache, frames: object) -> Fit:
+        asked.append(order)
+        return Fit({}, {}, ["denoise: it is told"])
+
+    class Swap:
+        def __init__(self, order: Order, parts: object, told: object, frames: object) -> None:
+            asked.append(order)
+
+        def close(self) -> None:
+            told.append("closed")
+
+    monkeypatch.setattr("streamfx.engines.build.build", built)
+    monkeypatch.setattr("streamfx.engines.takeover.HotSwap", Swap)
+    made, kind, of = (sd, Sd, sd_folder) if name == "sd" else (wan, Wan, wan_folder)
+    subject = made(of, engine="openvino", steps=2)
+    context = Context(FRAME, threads=2, logger=logging.getLogger(), tell=told.append)
+    kind().compile(context, subject._params)  # type: ignore[arg-type]
+    assert asked[0] == asked[1]
+    assert asked[0].given["threads"] == torch.get_num_threads()
+    assert told == ["denoise: it is told"]
+    subject.close()
+    assert told[1:] == ["closed"]
 
 
 @pytest.mark.parametrize("naming", ["longlive", "diffusers", "kohya"])
