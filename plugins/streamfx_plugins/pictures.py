@@ -1,10 +1,11 @@
-"""What filters around diffusion models share: frames as tensors and back, sizes, lists of LoRAs."""
+"""What filters around models share: frames as tensors and back, sizes, picture files, lists of LoRAs."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,3 +47,15 @@ def parse_loras(text: str) -> list[tuple[str, float]]:
         except ValueError:
             raise UsageError(f"loras: {part!r} is not possible; write PLACE or PLACE=WEIGHT, as style=0.8") from None
     return found
+
+
+def read_picture(path: str, parameter: str) -> NDArray[np.uint8]:
+    """A picture file as RGB, upright. Raises ``UsageError``, naming the parameter that named the file."""
+    try:
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is empty"
+        raise UsageError(f"{parameter} {path} cannot be read: {reason}") from error
+    if picture is None:
+        raise UsageError(f"{parameter} {path} is not a picture; give a PNG, JPEG or WebP file")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)

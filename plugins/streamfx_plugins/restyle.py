@@ -18,7 +18,7 @@ from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setu
 from streamfx.models.tiny.styles import BY_NAME, match
 from streamfx_plugins.ahead import ENGINE, check_engine, made_ahead
 from streamfx_plugins.guided import grow
-from streamfx_plugins.pictures import to_frames
+from streamfx_plugins.pictures import read_picture, to_frames
 from streamfx_plugins.steady import SHARE, Steady
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Restyle(Filter[RestyleParams]):
         if min(context.size) < _LEAST:
             width, height = context.size
             raise UsageError(f"pictures of {width}x{height} are too small; at least {_LEAST} pixels a side are needed")
-        picture = _read(params.style_image) if params.style_image else None
+        picture = read_picture(params.style_image, "style_image") if params.style_image else None
 
         import torch
 
@@ -305,15 +305,3 @@ def _clip(path: str) -> list[NDArray[np.uint8]]:
     if not found:
         raise UsageError(f"calibrate {path} has no pictures; give a clip that plays")
     return found
-
-
-def _read(path: str) -> NDArray[np.uint8]:
-    """A picture file as RGB. Raises ``UsageError``."""
-    try:
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is empty"
-        raise UsageError(f"style_image {path} cannot be read: {reason}") from error
-    if picture is None:
-        raise UsageError(f"style_image {path} is not a picture; give a PNG, JPEG or WebP file")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)

@@ -57,12 +57,19 @@ def camera_file(path: Path, size: tuple[int, int] = (640, 480), frames: int = 30
 
 @contextlib.asynccontextmanager
 async def browser(
-    camera: Path | None = None, *, prompt: str = "", size: tuple[int, int] = (1280, 800), **context: Any
+    camera: Path | None = None,
+    *,
+    microphone: Path | None = None,
+    prompt: str = "",
+    size: tuple[int, int] = (1280, 800),
+    **context: Any,
 ) -> AsyncIterator[BrowserContext]:
-    """A browser of its own. ``prompt``: "" says yes to camera prompts, "deny" says no."""
+    """A browser of its own. ``microphone``: a WAV file. ``prompt``: "" says yes to camera prompts, "deny" says no."""
     flags = [*_FLAGS, f"--use-fake-ui-for-media-stream{'=' + prompt if prompt else ''}"]
     if camera is not None:
         flags.append(f"--use-file-for-fake-video-capture={camera}")
+    if microphone is not None:
+        flags.append(f"--use-file-for-fake-audio-capture={microphone}")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=flags, headless=True, chromium_sandbox=False
