@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from streamfx.core.frames import AUDIO_RATE
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
 from streamfx_plugins.pictures import read_picture
 from streamfx_plugins.rest import RestLoop
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _LOOKAHEAD = 0.2
 """Seconds: what the network hears ahead, and a picture's own length."""
+
+_CONTEXT = 1.0
+"""Seconds of sound before a picture that are worth hearing."""
 
 _PATIENCE = 0.6
 """Seconds by which sound may be behind the picture before its moments are drawn without it."""
@@ -105,7 +109,9 @@ class Avatar(Filter[AvatarParams]):
         from streamfx.models.avatar.listener import Manner
 
         if block.audio is not None:
-            self._listener.hear(block.audio, block.audio_pts)
+            # What was said long before the first picture, while this was set up, is not made up for.
+            old = max(0, round((block.pts[0] - _CONTEXT - block.audio_pts) * AUDIO_RATE))
+            self._listener.hear(block.audio[:, old:], block.audio_pts + old / AUDIO_RATE)
         self._waiting.extend(block.pts)
         self._newest = max(self._newest, *block.pts)
         moments = self._due(len(block.pts))

@@ -193,7 +193,8 @@ class FilterLane:
         """``asked``: pts of the first frame that went in."""
         now = self._clock.now()
         if block.pts:
-            self._lag = max(0.0, asked - block.pts[0])
+            # By the frames that it was given since: those left out in between make it no later than it is.
+            self._lag = self._period * sum(block.pts[0] < pts <= asked for pts in self._in_flight)
         for pts, pixels in zip(block.pts, block.frames, strict=True):
             owner = self._in_flight.pop(pts, None)
             if owner is not None and not self._closed:

@@ -191,3 +191,14 @@ async def test_another_publisher_is_heard_from_its_beginning() -> None:
     last = [block for block in stage.runner.blocks if block.audio is not None][-1]
     assert last.audio is not None
     assert last.audio.shape[1] < AUDIO_RATE
+
+
+async def test_it_comes_back_after_it_was_too_slow_for_a_while() -> None:
+    # Meanwhile blocks are left out but for a probe a second; that makes what it gives no later than four pictures.
+    stage = live_stage(merged(camera(25, 20), microphone(20)), lambda block, scale: 0.03, takes="audio", lag=4, fps=FPS)
+    assert stage.runner is not None
+    stage.runner.fault = lambda now: 0.9 if 3 < now - START < 8 else 0.0
+    await stage.play()
+    late = [picture for picture in stage.sink.pictures if picture.at - START > 12]
+    fresh = len({picture.number for picture in late})
+    assert fresh > 0.95 * len(late)
