@@ -1,0 +1,162 @@
+"""What is heard, as large avatars take it: features of wav2vec 2.0 (arXiv 2006.11477), a row for each video frame.
+
+Features of a short chunk alone are unstable. So the last eight seconds are kept, all of them are encoded with every
+chunk, and only what the newest frames need is taken from the end ("temporal audio context cache" of SoulX-FlashHead,
+arXiv 2602.07449). At the beginning there is silence before the first sound.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamfx.core.errors import UsageError
+from streamfx.models.explained import explained
+
+RATE = 16_000
+"""Sample rate, in Hz, that wav2vec 2.0 hears at."""
+
+SECONDS = 8
+"""Of sound that are encoded together."""
+
+_IN = 48_000
+_SEAM = 0.02
+_LONGEST_FILL = 1.0
+_QUIET = 1e-7
+_UNUSED = "masked_spec_embed"
+
+
+class AudioContext:
+    """Encodes a stream of sound. ``model``: a ``Wav2Vec2Model``, where it will run, in its dtype. ``fps``: video frames
+    a second, a whole number.
+
+    ``early``: the 50 rows a second of the convolutions become ``fps`` before the transformer (SoulX-FlashHead), and its
+    input is not among the layers that are given; else all hidden states become so after it (Wan2.2-S2V).
+    """
+
+    def __init__(self, model: Any, fps: int = 25, early: bool = False) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self._frames = SECONDS * fps
+        self._early = early
+        if early and not isinstance(model.feature_extractor, _Resampling):
+            model.feature_extractor = _Resampling(model.feature_extractor, self._frames)
+        self.reset()
+
+    @property
+    def layers(self) -> int:
+        return int(self._model.config.num_hidden_layers) + (not self._early)
+
+    @property
+    def dim(self) -> int:
+        return int(self._model.config.hidden_size)
+
+    def reset(self) -> None:
+        """Silence, as at the beginning."""
+        self._ring = torch.zeros(SECONDS * RATE, device=self._model.device)
+
+    @torch.no_grad()
+    def hear(self, samples: Tensor, frames: int) -> Tensor:
+        """Takes the newest ``(N,)`` samples at 16 kHz in [-1, 1]. Returns features ``(frames, layers, dim)`` of the
+        last frames, up to now; they may last longer than these samples, but no longer than the eight seconds. Raises
+        ``ValueError`` for too many."""
+        if not 0 < frames <= self._frames:
+            raise ValueError(f"features of {frames} frames cannot be given: 1 to {self._frames} are kept")
+        self._ring = torch.cat([self._ring, samples.to(self._ring)])[-len(self._ring) :]
+        # As the models were trained: mean 0 and deviation 1 over all that is heard together.
+        even = (self._ring - self._ring.mean()) / (self._ring.var(correction=0) + _QUIET).sqrt()
+        states = self._model(even[None].to(self._model.dtype), output_hidden_states=True).hidden_states
+        rows = torch.cat(states[1:] if self._early else states)
+        if not self._early:
+            rows = _resampled(rows.transpose(1, 2), self._frames).transpose(1, 2)
+        return rows[:, -frames:].transpose(0, 1)
+
+
+class _Resampling(nn.Module):
+    """The convolutions, with ``frames`` rows for all that they are given."""
+
+    def __init__(self, convolutions: nn.Module, frames: int) -> None:
+        super().__init__()
+        self.convolutions = convolutions
+        self._frames = frames
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return _resampled(self.convolutions(samples), self._frames)
+
+
+def _resampled(rows: Tensor, frames: int) -> Tensor:
+    """``(B, C, T)`` → ``(B, C, frames)``, linearly; first and last stay where they are."""
+    return functional.interpolate(rows.float(), frames, mode="linear", align_corners=True).to(rows.dtype)
+
+
+def load_audio(
+    place: str,
+    *,
+    fps: int = 25,
+    early: bool = False,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    offline: bool = False,
+) -> AudioContext:
+    """``place``: a folder or a hub name of wav2vec 2.0: ``facebook/wav2vec2-base-960h`` for SoulX-FlashHead, the folder
+    ``wav2vec2-large-xlsr-53-english`` that lies in that of Wan2.2-S2V for this. ``offline``: nothing is fetched.
+
+    Raises ``UsageError``: what is missing or broken, and what to do.
+    """
+    from transformers import Wav2Vec2Model
+
+    if Path(place).exists() and not (Path(place) / "config.json").is_file():
+        raise UsageError(f"{place} has no config.json; give a folder of wav2vec 2.0 for transformers, which has")
+    with explained(place, "wav2vec 2.0"):
+        loaded: Any = Wav2Vec2Model.from_pretrained(
+            place, dtype=dtype, local_files_only=offline, output_loading_info=True
+        )
+        model, report = loaded
+        missing = [name for name in report["missing_keys"] if name != _UNUSED]
+        if missing:
+            # transformers fills these at random, and only warns.
+            raise ValueError(f"it lacks {min(missing)}")
+    return AudioContext(model.to(device), fps, early)
+
+
+class Ear:
+    """Sound as a stream brings it, joined and resampled: 16 kHz, mono."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """What comes next is not joined to what came before."""
+        self._resampler = av.AudioResampler("flt", "mono", RATE)
+        self.start: float | None = None
+        """Seconds of the first sample; None while there is none."""
+        self._taken = 0
+
+    def hear(self, samples: NDArray[np.float32], pts: float) -> tuple[NDArray[np.float32], bool]:
+        """``(2, N) float32`` at 48 kHz from ``pts`` seconds on → the samples ``(M,) float32`` that it gives, and
+        whether it begins anew: at first, after a hole of more than a second, and after a step back. A shorter hole is
+        silence."""
+        if self.start is not None:
+            hole = pts - (self.start + self._taken / _IN)
+            if -_SEAM <= hole <= _LONGEST_FILL:
+                samples = np.pad(samples, ((0, 0), (max(0, round(hole * _IN)), 0)))
+            else:
+                self.restart()
+        anew = self.start is None
+        if anew:
+            self.start = pts
+        # Here, as the resampler's own mix of float channels is louder than they are, and would be clipped.
+        middle = np.ascontiguousarray(samples.mean(0, keepdims=True), np.float32)
+        frame = av.AudioFrame.from_ndarray(middle, "fltp", "mono")
+        frame.sample_rate, frame.time_base, frame.pts = _IN, Fraction(1, _IN), self._taken
+        self._taken += samples.shape[1]
+        parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
+        mono = np.concatenate(parts) if parts else np.zeros(0)
+        return np.nan_to_num(np.clip(mono, -1, 1)).astype(np.float32), anew
