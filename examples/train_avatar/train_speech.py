@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,9 @@ from streamfx.models.avatar.coefficients import MOUTH
 from streamfx.models.avatar.speech import Heard, Speech
 
 BATCH = 10
+HELD_OUT = 16
+"""Pieces that are looked at, three times."""
+
 RATE_OF_LEARNING, DECAY, KEEP = 2e-3, 0.02, 0.995
 WEIGHTS = (1.5, 1.0, 1.0, 2.0, 1.5, 0.8, 1.0)
 """Of each coefficient, in the order of ``MOUTH``: the jaw and the lips are seen most."""
@@ -95,7 +99,7 @@ def held_out(model: Speech, part: Part) -> dict[str, float]:
         rows: list[NDArray[np.float32]] = []
         right: list[float] = []
         for _ in range(3):
-            begins = draw.integers(0, len(part.rows) - ROWS - 3, 16)
+            begins = draw.integers(0, len(part.rows) - ROWS - 3, HELD_OUT)
             samples = torch.from_numpy(np.stack([piece(part, int(row), ROWS, model.past) for row in begins]))
             none = torch.zeros(len(samples), dtype=torch.bool)
             if augment:
@@ -113,17 +117,13 @@ def held_out(model: Speech, part: Part) -> dict[str, float]:
     return figures
 
 
-def ahead(make: Callable[[], Any], depth: int = 3) -> Iterator[Any]:
+def ahead(make: Callable[[], Batch], depth: int = 3) -> Generator[Batch, None, None]:
     """What ``make`` gives, made in a thread while the last is used."""
-    waiting: queue.Queue[Any] = queue.Queue(depth)
-
-    def work() -> None:
+    with ThreadPoolExecutor(1) as worker:
+        waiting = deque(worker.submit(make) for _ in range(depth))
         while True:
-            waiting.put(make())
-
-    threading.Thread(target=work, daemon=True).start()
-    while True:
-        yield waiting.get()
+            yield waiting.popleft().result()
+            waiting.append(worker.submit(make))
 
 
 class Run:
@@ -201,12 +201,14 @@ def train(data: Path, out: Path, minutes: float, every: int = 250, size: int = B
     part, tests, made = load(data / "train"), load(data / "held_out"), copies(data / "train")
     draw, augment = np.random.default_rng(run.step), Augment(run.step)
     print(f"{len(made.begins)} pieces of {ROWS} rows, from step {run.step}", flush=True)
-    for given in ahead(lambda: batch(made, part, augment, draw.integers(0, len(made.begins), size))):
-        if run.over or run.step == steps:
-            break
-        run.learn(losses(model(given.features), given))
-        if run.step % every == 0:
-            run.look(tests)
+    batches = ahead(lambda: batch(made, part, augment, draw.integers(0, len(made.begins), size)))
+    with closing(batches):
+        for given in batches:
+            if run.over or run.step == steps:
+                break
+            run.learn(losses(model(given.features), given))
+            if run.step % every == 0:
+                run.look(tests)
     run.look(tests)
     return run
 
