@@ -64,7 +64,8 @@ def test_features_are_causal() -> None:
 
 def test_level_sinks_after_a_loud_sound() -> None:
     loud = logmel.silence(logmel.LEVELS + 300)
-    loud[logmel.LEVELS] = -10
+    loud[logmel.LEVELS - 5 : logmel.LEVELS + 1] = -10
+    loud[logmel.LEVELS + 50] = 0  # a click
     found = logmel.levels(loud)
     assert found[0] == -10
     assert abs(float(found[100]) + 13) < 1e-3
@@ -122,7 +123,7 @@ def test_only_the_newest_seconds_count(network: Speech) -> None:
     stream, newest = SpeechStream(network), np.tile(sound(0.96, seed=2), 8)[: 180 * ROW]
     stream.push(sound(1.6, seed=1))
     rows, fresh = stream.push(newest)[0], SpeechStream(network).push(newest)[0]
-    np.testing.assert_allclose(rows[-10:], fresh[-10:], atol=1e-5)
+    np.testing.assert_allclose(rows[-8:], fresh[-8:], atol=1e-5)
     assert np.abs(rows[-len(fresh) :] - fresh).max() > 1e-3
 
 
