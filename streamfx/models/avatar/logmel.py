@@ -17,8 +17,11 @@ HOP, WINDOW = 160, 400
 """10 ms and 25 ms, in samples."""
 
 BANDS = 64
-LEVELS = 511
-"""How many frames before a frame its level comes from: 5.11 s."""
+_SUSTAINED = 6
+"""Frames for which a sound must last to be a level, 60 ms: a key or a knock is shorter, a vowel is not."""
+
+LEVELS = 511 + _SUSTAINED - 1
+"""How many frames before a frame its level comes from: 5.16 s."""
 
 LOWEST_HZ, HIGHEST_HZ = 80.0, 7600.0
 _FFT = 512
@@ -49,8 +52,9 @@ def loudness(mels: Tensor) -> Tensor:
 def levels(loud: Tensor) -> Tensor:
     """``loudness`` of T + LEVELS frames to the level ``(…, T)`` of the last T of them: the loudest that lasted so far,
     which counts less the longer it is past."""
+    loud = loud.unfold(-1, _SUSTAINED, 1).amin(-1)
     step = 1
-    while step <= LEVELS:
+    while step <= LEVELS - _SUSTAINED:
         loud = torch.maximum(loud[..., step:], loud[..., :-step] - _SINKS_DB * step)
         step *= 2
     return loud.clamp(min=_QUIET_DB)
