@@ -1,0 +1,214 @@
+"""A plain face in a pose: where its lips, lids, irises and brows are, as maps that a renderer is told.
+
+Talking heads are often conditioned on drawn landmarks (E. Zakharov et al., arXiv 1905.08233); these are those of a face
+that is nobody's. They say as well where a place of the posed face was at rest, so that lips and lids can be moved. What
+a portrait's own face is like is learnt on top. Weights belong with the numbers in this file.
+
+Places are on the head, in half widths of a face from between the eyes, y down, ``(R, h, w)``; poses ``(R, 17, 1, 1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamfx.models.avatar.coefficients import COEFFICIENTS
+
+AT = {name: n for n, name in enumerate(COEFFICIENTS)}
+CHANNELS, BETWEEN_LIPS = 17, 4
+"""Of ``Sketch.maps``, and which of them is 1 in an open mouth."""
+
+_HALF, _HEIGHT = 0.355, 0.715
+_EYE, _AWAY, _IRIS = 0.25, 0.43, 0.163
+_NOSE, _CHIN, _FOREHEAD, _CHEEK = 0.48, 1.12, -0.8, 0.3
+_EDGE = 0.012
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """``maps``: ``(R, 17, h, w)``, about [-1, 1]. ``x``, ``y``: ``(R, h, w)``, where on the face at rest places are."""
+
+    maps: Tensor
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Lips:
+    """Of a mouth, at each place's x: the four lines from top to bottom. ``half``, ``outer``, ``gap``, ``opening``: of
+    the mouth, ``(R, 1, 1)``."""
+
+    lines: tuple[Tensor, Tensor, Tensor, Tensor]
+    half: Tensor
+    inner: Tensor
+    outer: Tensor
+    gap: Tensor
+    opening: Tensor
+
+
+def ramp(x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """0 up to ``low``, 1 from ``high`` on, smooth between."""
+    t = ((x - low) / (high - low)).clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def fall(x: Tensor, y: Tensor, pose: Tensor) -> Tensor:
+    """How far the jaw takes places down."""
+    jaw, rounded, press = (pose[:, AT[name]] for name in ("jaw_open", "lips_round", "lips_press"))
+    reach = ramp(y, 0.45, 1.1) * (1 - ramp(y, 1.15, 1.8)) * (1 - ramp(x.abs(), 0.8, 1.2))
+    return 0.24 * jaw * (1 - 0.3 * rounded) * (1 - 0.75 * press) * reach
+
+
+def sketch(x: Tensor, y: Tensor, pose: Tensor) -> Sketch:
+    """Of places on the head as it stands."""
+    chin = y
+    for _ in range(3):
+        chin = y - fall(x, chin, pose)
+    rest = torch.zeros_like(pose)
+    lips = _lips(x, pose)
+    mouth_x, mouth_y, mouth = _mouth_at_rest(x, y, lips, pose, rest)
+    eyes_y, eyes, eye_maps = _eyes(x, y, pose, rest)
+    inside = torch.lerp(chin, mouth_y, mouth)
+    found = torch.where(y < _NOSE, torch.lerp(chin, eyes_y, eyes), inside)
+    across = torch.where(y < _NOSE, x, torch.lerp(x, mouth_x, mouth))
+    return Sketch(torch.stack([*_mouth_maps(x, y, lips, pose), *eye_maps], 1), across, found)
+
+
+def _lips(x: Tensor, pose: Tensor) -> _Lips:
+    named = {name: pose[:, n] for name, n in AT.items()}
+    wide, rounded, press, tuck = (named[f"{name}"] for name in ("lips_wide", "lips_round", "lips_press", "lip_tuck"))
+    glad, sad = named["smile"].clamp_min(0), (-named["smile"]).clamp_min(0)
+    jaw = named["jaw_open"].clamp_min(1e-6) ** 0.85
+    gap = 0.46 * jaw * (1 - 0.14 * rounded) * (1 - 0.22 * wide)
+    gap = gap + (0.145 - gap) * named["teeth"] * torch.where(gap > 0.145, 0.92, 1.0)
+    gap = gap + (0.1 - gap) * tuck * 0.94
+    gap = gap + (0.17 * named["tongue_up"] - gap).clamp_min(0) * (1 - 0.6 * rounded)
+    gap = gap * (1 - press)
+    opening = (gap / 0.2).clamp(0, 1)
+    spread = (1 + 0.27 * wide + 0.17 * glad - 0.05 * sad) * (1 - 0.5 * rounded) * (1 - 0.1 * jaw * (1 - press))
+    half = _HALF * spread * (1 - 0.06 * tuck)
+    inner, outer = half * (1 - 0.2 * rounded), half + 0.012 + 0.035 * rounded
+    thick = (1 - 0.48 * press) * (1 + 0.3 * rounded) * (1 - 0.14 * wide) * (1 - 0.1 * glad)
+    upper = 0.088 * thick * (1 - 0.12 * jaw * (1 - press))
+    lower = 0.115 * thick * (1 - 0.1 * jaw * (1 - press)) * (1 - 0.55 * tuck)
+    middle = _HEIGHT - 0.035 * rounded * (1 - opening) - 0.05 * opening + 0.014 * press
+    corner = middle - 0.04 * (1 - rounded) + 0.4 * gap
+    corner = corner - (0.105 * glad - 0.07 * sad) * (1 - 0.55 * rounded) + 0.014 * press
+    full = 0.5 + 0.42 * (1 - rounded) * (1 - 0.9 * opening)
+    t, wider = (x / inner).abs().clamp(max=1), (x / outer).abs().clamp(max=1)
+    span = (1 - t**2.2).clamp_min(1e-6) ** full
+    outer_span = (1 - wider.square()).clamp_min(1e-6) ** (0.92 - 0.42 * torch.maximum(rounded, 0.7 * opening))
+    closed = corner + (middle - 0.01 * glad - corner) * span
+    bow = 1 - 0.16 * (-((wider / 0.16) ** 2)).exp() * (1 - 0.75 * rounded) - 0.1 * wider.square()
+    under = closed + gap * span
+    lines = closed - upper * outer_span * bow, closed, under, under + lower * outer_span
+    return _Lips(lines, half, inner, outer, gap, opening)
+
+
+def _mouth_at_rest(x: Tensor, y: Tensor, lips: _Lips, pose: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where places of the mouth are at rest, and how much they are the mouth's."""
+    plain = _lips(x[:, :1, :1] * 0, rest)
+    there = x * plain.outer / lips.outer
+    plain = _lips(there, rest)
+    chin = _CHIN + fall(torch.zeros_like(x[:, :1, :1]), torch.full_like(x[:, :1, :1], _CHIN), pose)
+    posed = [torch.full_like(y, _NOSE), *lips.lines, chin.expand_as(y)]
+    still = [torch.full_like(y, _NOSE), *plain.lines, torch.full_like(y, _CHIN)]
+    share = (1 - ramp(x.abs(), lips.outer, lips.outer + 0.3)) * (1 - ramp(y, chin - 0.12, chin))
+    away = ramp(y, _NOSE, _NOSE + 0.12)
+    return torch.lerp(x, there, away), _between(y, posed, still), share
+
+
+def _between(y: Tensor, knots: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+    """Straight lines through ``values`` at ``knots``, which rise; as steep as 1 before and after."""
+    found = values[0] + (y - knots[0]).clamp(max=0) + (y - knots[-1]).clamp(min=0)
+    for low, high, start, end in zip(knots, knots[1:], values, values[1:], strict=False):
+        found = found + (end - start) * ((y - low) / (high - low).clamp_min(1e-3)).clamp(0, 1)
+    return found
+
+
+def _mouth_maps(x: Tensor, y: Tensor, lips: _Lips, pose: Tensor) -> list[Tensor]:
+    """The lips' lines, what is between them, teeth, and tongue."""
+    named = {name: pose[:, AT[name]] for name in ("lips_round", "lips_wide", "smile", "teeth", "lip_tuck", "tongue_up")}
+    near = (1 - ramp(x.abs(), lips.outer, lips.outer + 0.1)) * (1 - ramp((y - _HEIGHT - 0.1).abs(), 0.4, 0.5))
+    _, upper, lower, _ = lips.lines
+    inside = _over(y - upper) * _over(lower - y) * _over(lips.inner - x.abs())
+    t = (x / lips.inner).clamp(-1, 1)
+    roof = _HEIGHT - 0.05 * lips.opening
+    floor = roof + lips.gap
+    down = torch.minimum(0.125 * (1 - 0.75 * named["lips_round"]) + 0.02 * named["lips_wide"], 0.5 * lips.gap)
+    down = down * (1 - 0.3 * named["tongue_up"])
+    down = down + (0.48 * lips.gap - down) * named["teeth"]
+    down = down + (1.02 * lips.gap - down) * named["lip_tuck"]
+    row = torch.maximum(roof + (upper - roof) * 0.5 + down * (1 - 0.16 * t.square()), upper)
+    low_row = lower - 0.38 * lips.gap * named["teeth"] * (1 - 0.3 * t.abs() ** 3)
+    height = lips.gap + 0.02
+    ridge = floor - 0.38 * height * lips.opening
+    tongue = (x / (0.66 * lips.half)).square() + ((y - ridge - 0.4 * height) / (0.4 * height)).square()
+    tip = torch.minimum(0.5 * lips.half, torch.full_like(lips.half, 0.17))
+    reach = floor + 0.05 + (roof + 0.6 * down - floor - 0.05) * named["tongue_up"]
+    dome = reach + 0.1 - 0.1 * (1 - (x / tip).square()).clamp_min(0).sqrt()
+    return [
+        *(near * ((y - line) / 0.06).tanh() for line in lips.lines),
+        inside,
+        inside * ((y - upper) / height).clamp(-1, 1),
+        inside * t,
+        inside * _over(row - y),
+        inside * _over(y - low_row),
+        inside * ((1 - tongue) / 0.2).tanh(),
+        inside * _over(y - dome) * _over(tip - x.abs()) * ramp(named["tongue_up"], 0.0, 0.3),
+    ]
+
+
+def _eyes(x: Tensor, y: Tensor, pose: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Where the heights of places around the eyes are at rest, how much that counts, and the eyes' maps."""
+    out = x.abs() - _AWAY  # outwards from the middle of the nearer eye
+    left = (x < 0).to(x.dtype)
+    upper, lower, brow, blink = _lids(out, left, pose)
+    still = _lids(out, left, rest)
+    near = ramp(x.abs(), 0.08, 0.2) * (1 - ramp(x.abs(), 0.72, 0.95))
+    posed = [torch.full_like(y, _FOREHEAD), brow, upper, lower, torch.full_like(y, _CHEEK)]
+    values = [torch.full_like(y, _FOREHEAD), still[2], still[0], still[1], torch.full_like(y, _CHEEK)]
+    open_ = _over(y - upper) * _over(lower - y) * _over(_EYE - out.abs())
+    # The ball stays where it is when lids move over it.
+    found = torch.lerp(_between(y, posed, values), y, open_)
+    turned = torch.where(x < 0, -pose[:, AT["gaze_x"]], pose[:, AT["gaze_x"]])
+    iris = torch.sqrt(
+        (out - 0.105 * turned + 0.006).square() + (y + 0.032 - 0.062 * pose[:, AT["gaze_y"]]).square() + 1e-6
+    )
+    around = near * (1 - ramp((y + 0.1).abs(), 0.4, 0.5))
+    maps = [
+        around * ((y - upper) / 0.05).tanh(),
+        around * ((y - lower) / 0.05).tanh(),
+        open_,
+        open_ * ((iris - _IRIS) / 0.05).tanh(),
+        around * blink * (-(((y - upper) / 0.04) ** 2)).exp(),
+        around * ((y - brow) / 0.06).tanh(),
+    ]
+    return found, near, maps
+
+
+def _lids(out: Tensor, left: Tensor, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Heights of the upper and the lower lid and of the brow, and how far the nearer eye is shut."""
+    named = {name: pose[:, n] for name, n in AT.items()}
+    blink = torch.lerp(named["blink_right"].expand_as(left), named["blink_left"].expand_as(left), left)
+    t = (out / _EYE).clamp(-1, 1)
+    look = 1 - 0.2 * named["gaze_y"].clamp_min(0) + 0.06 * (-named["gaze_y"]).clamp_min(0)
+    rise = 0.175 * look * (1 + 0.1 * named["brow_up"])
+    sink = 0.1 * (1 - 0.34 * named["smile"].clamp_min(0))
+    slope = -0.02 * t
+    shut = sink * 0.72 * (1 - t.square())
+    high = (1 - t.abs() ** 2.3).clamp_min(1e-6) ** 0.85 * (1 - 0.12 * t)
+    upper = slope - rise * high * (1 - blink) + shut * blink
+    lower = slope + sink * (1 - t.square()) * (1 + 0.18 * t) * (1 - blink) + shut * blink
+    lift, frown = named["brow_up"].clamp_min(0), (-named["brow_up"]).clamp_min(0)
+    bend = (1 - ((out - 0.05) / 0.3).square()).clamp(0, 1)
+    brow = -0.31 - 0.1 * bend - (0.12 + 0.04 * bend) * lift + (0.06 - 0.12 * out).clamp(0.02, 0.1) * frown
+    return upper, lower, brow, blink
+
+
+def _over(x: Tensor) -> Tensor:
+    """1 where x is above 0, with a soft edge."""
+    return (x / _EDGE).sigmoid()
