@@ -176,14 +176,15 @@ class Avatar(Filter[AvatarParams]):
 
 
 def fitted(drawn: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A square picture in one of ``size`` (width, height): whole, before itself, enlarged and out of focus."""
+    """A square picture in one of ``size`` (width, height): whole, with its edges going on to the sides."""
     width, height = size
     side = min(size)
     whole = drawn if drawn.shape[0] == side else cv2.resize(drawn, (side, side), interpolation=cv2.INTER_CUBIC)
-    if width == height:
-        return np.asarray(whole, np.uint8)
-    small = cv2.GaussianBlur(cv2.resize(drawn, (32, 32), interpolation=cv2.INTER_AREA), (0, 0), 3)
-    behind = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_CUBIC), np.uint8)
     left, top = (width - side) // 2, (height - side) // 2
-    behind[top : top + side, left : left + side] = whole
-    return behind
+    if width > height:
+        # Softened along the edge, or what is patterned there would be drawn out to stripes.
+        edges = [cv2.blur(np.ascontiguousarray(whole[:, [n]]), (1, side // 6 + 1)) for n in (0, -1)]
+        counts = left, width - side - left
+        before, after = (np.repeat(edge.reshape(side, 1, 3), n, axis=1) for edge, n in zip(edges, counts, strict=True))
+        return np.asarray(np.hstack([before, whole, after]), np.uint8)
+    return np.asarray(cv2.copyMakeBorder(whole, top, height - side - top, 0, 0, cv2.BORDER_REPLICATE), np.uint8)
