@@ -22,7 +22,8 @@ from streamfx.core.frames import AUDIO_RATE
 from streamfx.filters import Block, Context
 from streamfx.models.avatar.character import Character
 from streamfx.models.avatar.drawing import Painter
-from streamfx.models.avatar.listener import RATE, silero
+from streamfx.models.avatar.hearing import RATE
+from streamfx.models.avatar.listener import silero
 from streamfx.models.avatar.load import speech
 from streamfx.models.avatar.speech import SpeechStream
 from streamfx_plugins.avatar import Avatar, AvatarParams

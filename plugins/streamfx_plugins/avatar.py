@@ -1,4 +1,4 @@
-"""A talking avatar that is driven by sound: a drawn character says what is heard (docs/models.md)."""
+"""A talking avatar that is driven by sound: a drawn character says what is heard (docs/avatar.md)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Avatar(Filter[AvatarParams]):
         lookahead=_LOOKAHEAD,
         quality_levels=len(_SIDES),
         min_scale=1.0,
-        needs=("torch", "safetensors", "silero_vad"),
+        needs=("torch", "safetensors", "silero_vad", "onnxruntime"),
         install="pip install 'streamfx[avatar]'",
     )
 

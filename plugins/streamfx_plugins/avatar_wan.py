@@ -1,4 +1,4 @@
-"""A person from a picture who says what is heard: Live Avatar, Wan2.2-S2V, SoulX-FlashHead (docs/models.md)."""
+"""A person from a picture who says what is heard: Live Avatar, Wan2.2-S2V, SoulX-FlashHead (docs/avatar.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from streamfx.core.errors import UsageError
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
-from streamfx_plugins.pictures import network_size, parse_loras, to_frames, to_tensor
+from streamfx_plugins.pictures import network_size, parse_loras, read_picture, to_frames, to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,8 @@ class AvatarWan(Filter[AvatarWanParams]):
     def setup(self, context: Context, params: AvatarWanParams) -> None:
         import torch
 
-        from streamfx.models.avatar_wan.audio import Ear, load_audio
+        from streamfx.models.avatar.hearing import Hearing
+        from streamfx.models.avatar_wan.audio import load_audio
         from streamfx.models.avatar_wan.flash_head import FlashHead
         from streamfx.models.avatar_wan.stream import AvatarStream
         from streamfx.models.devices import choose
@@ -99,7 +100,7 @@ class AvatarWan(Filter[AvatarWanParams]):
             dtype=self._dtype,
             offline=params.offline,
         )
-        self._stream, self._ear = AvatarStream(self._drawn, audio), Ear()
+        self._stream, self._hearing = AvatarStream(self._drawn, audio), Hearing()
         self._live = context.live
         self._rest = picture
         self._newest = 0.0
@@ -110,13 +111,14 @@ class AvatarWan(Filter[AvatarWanParams]):
 
         self._follow(params.prompt)
         if block.audio is not None:
-            samples, anew = self._ear.hear(block.audio, block.audio_pts)
+            samples, anew = self._hearing.hear(block.audio, block.audio_pts)
             if anew:
                 self._stream.reset()
                 self._ready.clear()
+                self._known = -np.inf
             pictures, labels = self._stream.step(torch.from_numpy(samples))
             if labels:
-                start = self._ear.start or 0.0
+                start = self._hearing.start or 0.0
                 self._ready.extend(zip((start + label for label in labels), to_frames(pictures), strict=True))
                 self._known = start + labels[-1] + 1 / self._stream.fps
         self._waiting.extend(block.pts)
@@ -128,7 +130,7 @@ class AvatarWan(Filter[AvatarWanParams]):
         return block.with_video(np.stack([self._at(moment, size) for moment in moments]), tuple(moments))
 
     def reset(self) -> None:
-        self._ear.restart()
+        self._hearing.restart()
         self._stream.reset()
         self._clear()
 
@@ -211,11 +213,9 @@ def _picture(place: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     Raises ``UsageError`` if there is none."""
     if not place:
         raise UsageError("give image, a file with a picture of who is to speak")
-    held = cv2.imread(place, cv2.IMREAD_COLOR)
-    if held is None:
-        raise UsageError(f"{place} cannot be read as a picture; give a PNG or JPEG file of who is to speak")
+    held = read_picture(place, "image")
     share = max(size[0] / held.shape[1], size[1] / held.shape[0])
     width, height = (max(length, round(share * given)) for length, given in zip(size, held.shape[1::-1], strict=True))
     whole = cv2.resize(held, (width, height), interpolation=cv2.INTER_AREA if share < 1 else cv2.INTER_CUBIC)
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
-    return np.ascontiguousarray(whole[top : top + size[1], left : left + size[0], ::-1], np.uint8)
+    return np.ascontiguousarray(whole[top : top + size[1], left : left + size[0]], np.uint8)

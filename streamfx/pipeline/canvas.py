@@ -25,6 +25,9 @@ _GRACE = 0.2
 _ASTRAY = 0.3
 """Seconds by which timestamps may disagree with the clock after such a silence before they are anchored anew."""
 
+_STANDSTILL = 1.0
+"""Seconds of silence that are still owed at most."""
+
 _LONGEST_HOLE = 60.0
 """Seconds by which timestamps of a file may jump; longer jumps are damage, and are closed."""
 
@@ -85,7 +88,8 @@ class Canvas:
     def _silence(self) -> list[Frame]:
         """That of one picture."""
         samples = silence(round(self._period * AUDIO_RATE))
-        self._heard_at += self._period
+        # After a standstill of the whole machine, what was missed is not made up for.
+        self._heard_at = max(self._heard_at + self._period, self._clock.now() - _STANDSTILL)
         return self._stretch(AudioFrame(samples, self._end, self._heard_at))
 
     def _with_pictures(self, frame: AudioFrame) -> list[Frame]:

@@ -6,23 +6,16 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Protocol
 
-import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from streamfx.models.avatar.coefficients import FPS, MOUTH
+from streamfx.models.avatar.hearing import RATE, Hearing
 from streamfx.models.avatar.idle import Idle
 
-RATE = 16_000
-"""Sample rate, in Hz, of what the networks hear."""
-
-_IN = 48_000
-_SEAM = 0.02
-_LONGEST_FILL = 1.0
 _VAD_SAMPLES = 512
 _SPEECH = 0.5
 _HOLD = 0.25
@@ -71,8 +64,7 @@ class Listener:
         self._speech = speech
         self._voice = voice
         self._idle = Idle(seed)
-        self._rows: deque[_Row] = deque(maxlen=_REMEMBERED)
-        self._talk: deque[float] = deque(maxlen=_REMEMBERED)
+        self._hearing = Hearing()
         self._open = 0.0
         self._asked: float | None = None
         self._quiet = 0.0
@@ -80,10 +72,13 @@ class Listener:
 
     def restart(self) -> None:
         """What comes next is not joined to what came before."""
-        self._resampler = av.AudioResampler("flt", "mono", RATE)
+        self._hearing.restart()
+        self._begin()
+
+    def _begin(self) -> None:
         self._speech.reset()
-        self._start: float | None = None
-        self._taken = 0
+        self._rows: deque[_Row] = deque(maxlen=_REMEMBERED)
+        self._talk: deque[float] = deque(maxlen=_REMEMBERED)
         self._number = 0
         self._unheard = np.zeros(0, np.float32)
         self._levels: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
@@ -102,20 +97,14 @@ class Listener:
     def hear(self, samples: NDArray[np.float32], pts: float) -> None:
         """``(2, N) float32`` at 48 kHz from ``pts`` seconds on. A short hole is silence; after a longer one, or a step
         back, it begins anew."""
-        if self._start is not None:
-            hole = pts - (self._start + self._taken / _IN)
-            if -_SEAM <= hole <= _LONGEST_FILL:
-                samples = np.pad(samples, ((0, 0), (max(0, round(hole * _IN)), 0)))
-            else:
-                self.restart()
-        if self._start is None:
-            self._start = pts
-        self._taken += samples.shape[1]
-        mono = self._resampled(samples)
-        self._detect(mono)
+        mono, anew = self._hearing.hear(samples, pts)
+        if anew:
+            self._begin()
+        start = self._hearing.start or 0.0
+        self._detect(mono, start)
         mouths, _ = self._speech.push(mono)
         for mouth in mouths:
-            seconds = self._start + (self._number + 0.5) / FPS
+            seconds = start + (self._number + 0.5) / FPS
             self._rows.append(_Row(seconds, mouth, self._loudness(seconds)))
             self._number += 1
 
@@ -150,20 +139,12 @@ class Listener:
         mouth = before.mouth + (after.mouth - before.mouth) * np.float32(share)
         return mouth, before.loudness + (after.loudness - before.loudness) * share
 
-    def _resampled(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), "fltp", "stereo")
-        frame.sample_rate, frame.time_base, frame.pts = _IN, Fraction(1, _IN), self._taken - samples.shape[1]
-        parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
-        mono = np.concatenate(parts) if parts else np.zeros(0)
-        return np.asarray(np.nan_to_num(np.clip(mono, -1, 1)), np.float32)
-
-    def _detect(self, mono: NDArray[np.float32]) -> None:
-        """Notes when somebody speaks, and how loud it is."""
-        assert self._start is not None
+    def _detect(self, mono: NDArray[np.float32], start: float) -> None:
+        """Notes when somebody speaks, and how loud it is. ``start``: seconds of the first sample of all."""
         self._unheard = np.concatenate([self._unheard, mono])
         while len(self._unheard) >= _VAD_SAMPLES:
             window, self._unheard = self._unheard[:_VAD_SAMPLES], self._unheard[_VAD_SAMPLES:]
-            middle = self._start + self._vad_end + 0.5 * _VAD_SAMPLES / RATE
+            middle = start + self._vad_end + 0.5 * _VAD_SAMPLES / RATE
             self._vad_end += _VAD_SAMPLES / RATE
             decibels = 20 * math.log10(max(1e-6, float(np.sqrt(np.mean(window**2)))))
             self._levels.append((middle, min(1.0, max(0.0, (decibels - _QUIET) / (_LOUD - _QUIET)))))

@@ -7,29 +7,20 @@ arXiv 2602.07449). At the beginning there is silence before the first sound.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from streamfx.core.errors import UsageError
+from streamfx.models.avatar.hearing import RATE
 from streamfx.models.explained import explained
-
-RATE = 16_000
-"""Sample rate, in Hz, that wav2vec 2.0 hears at."""
 
 SECONDS = 8
 """Of sound that are encoded together."""
 
-_IN = 48_000
-_SEAM = 0.02
-_LONGEST_FILL = 1.0
 _QUIET = 1e-7
 _UNUSED = "masked_spec_embed"
 
@@ -124,39 +115,3 @@ def load_audio(
             # transformers fills these at random, and only warns.
             raise ValueError(f"it lacks {min(missing)}")
     return AudioContext(model.to(device), fps, early)
-
-
-class Ear:
-    """Sound as a stream brings it, joined and resampled: 16 kHz, mono."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """What comes next is not joined to what came before."""
-        self._resampler = av.AudioResampler("flt", "mono", RATE)
-        self.start: float | None = None
-        """Seconds of the first sample; None while there is none."""
-        self._taken = 0
-
-    def hear(self, samples: NDArray[np.float32], pts: float) -> tuple[NDArray[np.float32], bool]:
-        """``(2, N) float32`` at 48 kHz from ``pts`` seconds on → the samples ``(M,) float32`` that it gives, and
-        whether it begins anew: at first, after a hole of more than a second, and after a step back. A shorter hole is
-        silence."""
-        if self.start is not None:
-            hole = pts - (self.start + self._taken / _IN)
-            if -_SEAM <= hole <= _LONGEST_FILL:
-                samples = np.pad(samples, ((0, 0), (max(0, round(hole * _IN)), 0)))
-            else:
-                self.restart()
-        anew = self.start is None
-        if anew:
-            self.start = pts
-        # Here, as the resampler's own mix of float channels is louder than they are, and would be clipped.
-        middle = np.ascontiguousarray(samples.mean(0, keepdims=True), np.float32)
-        frame = av.AudioFrame.from_ndarray(middle, "fltp", "mono")
-        frame.sample_rate, frame.time_base, frame.pts = _IN, Fraction(1, _IN), self._taken
-        self._taken += samples.shape[1]
-        parts = [part.to_ndarray()[0] for part in self._resampler.resample(frame)]
-        mono = np.concatenate(parts) if parts else np.zeros(0)
-        return np.nan_to_num(np.clip(mono, -1, 1)).astype(np.float32), anew

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from streamfx.core.errors import UsageError
-from streamfx.models.avatar_wan.audio import RATE, AudioContext
+from streamfx.models.avatar.hearing import RATE
+from streamfx.models.avatar_wan.audio import AudioContext
 
 
 class Draws(Protocol):

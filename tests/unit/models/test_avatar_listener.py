@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from streamfx.models.avatar.coefficients import COEFFICIENTS, MOUTH
-from streamfx.models.avatar.listener import RATE, Listener, Manner, silero
+from streamfx.models.avatar.hearing import RATE, Hearing
+from streamfx.models.avatar.listener import Listener, Manner, silero
 
 IN = 48_000
 
@@ -79,8 +80,8 @@ def test_how_it_comes_in_chunks_does_not_matter() -> None:
 def test_a_short_hole_is_silence_and_a_long_one_a_new_beginning() -> None:
     speech = Envelope()
     subject = listener(speech)
-    first = speech.resets
     hear(subject, tone(1), 0.0, 960)
+    first = speech.resets
     hear(subject, tone(1), 1.3, 960)
     assert speech.resets == first
     assert subject.known == pytest.approx(2.3, abs=0.1)
@@ -122,3 +123,19 @@ def test_the_real_detector_tells_a_hum_from_nothing() -> None:
     pytest.importorskip("silero_vad")
     voice = silero()
     assert max(voice(np.zeros(512, np.float32)) for _ in range(20)) < 0.3
+
+
+def test_full_scale_on_both_channels_is_not_clipped() -> None:
+    subject = Hearing()
+    heard, anew = subject.hear(tone(1, 1.0), 0.0)
+    assert anew
+    inner = heard[RATE // 4 : RATE // 2]
+    assert float(np.sqrt(np.mean(inner**2))) == pytest.approx(np.sqrt(0.5), abs=0.01)
+
+
+def test_what_was_said_before_a_restart_is_forgotten() -> None:
+    subject = listener()
+    hear(subject, tone(1), 100.0, 960)
+    subject.restart()
+    assert subject.known == -np.inf
+    assert jaws(subject, 100.5, 0.3).max() == 0

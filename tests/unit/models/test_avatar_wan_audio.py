@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from streamfx.core.errors import UsageError
-from streamfx.models.avatar_wan.audio import RATE, SECONDS, AudioContext, Ear, load_audio
+from streamfx.models.avatar.hearing import RATE, Hearing
+from streamfx.models.avatar_wan.audio import SECONDS, AudioContext, load_audio
 from tests.unit.models.avatar_wan_kit import SOUND, hearing, hearing_folder, random
 
 
@@ -75,7 +76,7 @@ def test_it_is_loaded_from_a_folder(tmp_path: Path) -> None:
 
 
 def test_sound_is_joined_and_resampled() -> None:
-    ear = Ear()
+    ear = Hearing()
     tone = np.tile(np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000).astype(np.float32), (2, 1))
     parts, times = [], [0.0, 0.25, 0.5, 0.75]
     for time in times:

@@ -14,7 +14,8 @@ from torch import Tensor
 from streamfx.core.errors import UsageError
 from streamfx.diffusion.kv_store import Storage
 from streamfx.diffusion.rope import Rope3D
-from streamfx.models.avatar_wan.audio import RATE, AudioContext
+from streamfx.models.avatar.hearing import RATE
+from streamfx.models.avatar_wan.audio import AudioContext
 from streamfx.models.avatar_wan.flash_head import SEEN, FlashHead, SoundTokens, flash_schedule
 from streamfx.models.avatar_wan.live_avatar import LiveAvatar, live_schedule
 from streamfx.models.avatar_wan.speaker import SpeakingWan

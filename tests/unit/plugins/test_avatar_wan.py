@@ -160,7 +160,7 @@ def test_soulx_flash_head(folder: Path) -> None:
     ("params", "sentence"),
     [
         ({"image": ""}, "give image, a file with a picture of who is to speak"),
-        ({"image": "/nowhere.png"}, "cannot be read as a picture; give a PNG or JPEG"),
+        ({"image": "/nowhere.png"}, "image /nowhere.png cannot be read: No such file or directory"),
         ({"model": ""}, "give model, a place of Wan2.2-S2V or SoulX-FlashHead, and audio_model"),
         ({"model": "/nowhere/at-all"}, "does not exist; give the folder of the checkpoint"),
         ({"audio_model": "/nowhere/at-all"}, "does not exist; give the folder of wav2vec"),
