@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from streamfx.models.avatar.coefficients import COEFFICIENTS
 from streamfx.models.avatar.renderer_motion import FINER, motion, places
-from streamfx.models.avatar.renderer_sketch import BETWEEN_LIPS, CHANNELS
+from streamfx.models.avatar.renderer_sketch import BETWEEN_LIPS, CHANNELS, UNCOVERED
 from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, AutoencoderSize, Decoder, Features
 from streamfx.models.tiny.dit import PATCH, Attention, TinyDiT, TinySize, sinusoid
 
@@ -183,8 +183,8 @@ class PortraitDecoder(Decoder):
         x = functional.silu(self.fine(_scaled(x, *half)))
         pixels, seen = (_BOLD * self.painted(posed.sketch)).split((12, 4), 1)
         shown = functional.pixel_shuffle(self.copied(x) + seen, 2) + _finer(new, SHRINK)
-        # A portrait at rest has nothing that could be copied into an open mouth.
-        inside = _finer(posed.sketch[:, BETWEEN_LIPS : BETWEEN_LIPS + 1], 2)
+        # A portrait at rest has nothing that could be copied into an open mouth, or onto a lid that shuts.
+        inside = _finer(posed.sketch[:, [BETWEEN_LIPS, UNCOVERED]].amax(1, keepdim=True), 2)
         return functional.pixel_shuffle(self.out(x) + pixels, 2), torch.maximum(shown.sigmoid(), inside)
 
 

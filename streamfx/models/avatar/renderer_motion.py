@@ -29,7 +29,7 @@ class Motion:
     """For a picture in a pose, on h by w places: ``head`` ``(R, h, w, 2)``: the place on the head, x and y in half
     widths of a face from between the eyes, as the head is turned back and its face is not. On four times as many places
     a side: ``came`` ``(R, 4 h, 4 w, 2)``: where in the portrait a place came from, less the place itself, in units of
-    [-1, 1]; ``sketch`` ``(R, 17, 4 h, 4 w)``: of a plain face, as ``Sketch.maps``."""
+    [-1, 1]; ``sketch`` ``(R, 18, 4 h, 4 w)``: of a plain face, as ``Sketch.maps``."""
 
     head: Tensor
     came: Tensor

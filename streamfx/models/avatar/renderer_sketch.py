@@ -18,18 +18,20 @@ from torch import Tensor
 from streamfx.models.avatar.coefficients import COEFFICIENTS
 
 AT = {name: n for n, name in enumerate(COEFFICIENTS)}
-CHANNELS, BETWEEN_LIPS = 17, 4
-"""Of ``Sketch.maps``, and which of them is 1 in an open mouth."""
+CHANNELS, BETWEEN_LIPS, UNCOVERED = 18, 4, 17
+"""Of ``Sketch.maps``; which of them is 1 in an open mouth, and which where lids move or an eye shows another side."""
 
 _HALF, _HEIGHT = 0.355, 0.715
 _EYE, _AWAY, _IRIS = 0.25, 0.43, 0.163
 _NOSE, _CHIN, _FOREHEAD, _CHEEK = 0.48, 1.12, -0.8, 0.3
 _EDGE = 0.012
+_LASH, _BAG = 0.09, 0.03
+"""How far above and below an open eye its lids move."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """``maps``: ``(R, 17, h, w)``, about [-1, 1]. ``x``, ``y``: ``(R, h, w)``, where on the face at rest places are."""
+    """``maps``: ``(R, 18, h, w)``, about [-1, 1]. ``x``, ``y``: ``(R, h, w)``, where on the face at rest places are."""
 
     maps: Tensor
     x: Tensor
@@ -70,10 +72,10 @@ def sketch(x: Tensor, y: Tensor, pose: Tensor) -> Sketch:
     rest = torch.zeros_like(pose)
     lips = _lips(x, pose)
     mouth_x, mouth_y, mouth = _mouth_at_rest(x, y, lips, pose, rest)
-    eyes_y, eyes, eye_maps = _eyes(x, y, pose, rest)
+    eyes_x, eyes_y, eyes, eye_maps = _eyes(x, y, pose, rest)
     inside = torch.lerp(chin, mouth_y, mouth)
     found = torch.where(y < _NOSE, torch.lerp(chin, eyes_y, eyes), inside)
-    across = torch.where(y < _NOSE, x, torch.lerp(x, mouth_x, mouth))
+    across = torch.where(y < _NOSE, torch.lerp(x, eyes_x, eyes), torch.lerp(x, mouth_x, mouth))
     return Sketch(torch.stack([*_mouth_maps(x, y, lips, pose), *eye_maps], 1), across, found)
 
 
@@ -162,22 +164,30 @@ def _mouth_maps(x: Tensor, y: Tensor, lips: _Lips, pose: Tensor) -> list[Tensor]
     ]
 
 
-def _eyes(x: Tensor, y: Tensor, pose: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Where the heights of places around the eyes are at rest, how much that counts, and the eyes' maps."""
+def _eyes(x: Tensor, y: Tensor, pose: Tensor, rest: Tensor) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    """Where places around the eyes are at rest, how much that counts, and the eyes' maps."""
     out = x.abs() - _AWAY  # outwards from the middle of the nearer eye
     left = (x < 0).to(x.dtype)
     upper, lower, brow, blink = _lids(out, left, pose)
-    still = _lids(out, left, rest)
+    still_upper, still_lower, still_brow, _ = _lids(out, left, rest)
     near = ramp(x.abs(), 0.08, 0.2) * (1 - ramp(x.abs(), 0.72, 0.95))
-    posed = [torch.full_like(y, _FOREHEAD), brow, upper, lower, torch.full_like(y, _CHEEK)]
-    values = [torch.full_like(y, _FOREHEAD), still[2], still[0], still[1], torch.full_like(y, _CHEEK)]
+    forehead, cheek = torch.full_like(y, _FOREHEAD), torch.full_like(y, _CHEEK)
+    top, bottom = still_upper - _LASH, still_lower + _BAG
+    # Lids move within a band about the eye, so that what is worn before it does not; above it are brows.
+    found = _between(y, [forehead, brow, top, cheek], [forehead, still_brow, top, cheek])
+    band = _soft(y - top) * _soft(bottom - y) * _soft(_EYE + 0.06 - out.abs())
+    knots, values = [top, upper, lower, bottom], [top, still_upper, still_lower, bottom]
+    found = torch.lerp(found, _between(y, knots, values), band)
+    # The ball turns behind the lids.
+    right, down = 0.105 * pose[:, AT["gaze_x"]], 0.062 * pose[:, AT["gaze_y"]]
     open_ = _over(y - upper) * _over(lower - y) * _over(_EYE - out.abs())
-    # The ball stays where it is when lids move over it.
-    found = torch.lerp(_between(y, posed, values), y, open_)
-    turned = torch.where(x < 0, -pose[:, AT["gaze_x"]], pose[:, AT["gaze_x"]])
-    iris = torch.sqrt(
-        (out - 0.105 * turned + 0.006).square() + (y + 0.032 - 0.062 * pose[:, AT["gaze_y"]]).square() + 1e-6
-    )
+    across, found = x - right * open_, torch.lerp(found, y - down, open_)
+    seen_out = (x - right).abs() - _AWAY
+    seen_upper, seen_lower, _, _ = _lids(seen_out, left, rest)
+    seen = _over(y - down - seen_upper) * _over(seen_lower - y + down) * _over(_EYE - seen_out.abs())
+    lids = band * ramp((upper - still_upper).abs() + (lower - still_lower).abs(), 0.01, 0.05)
+    turned = torch.where(x < 0, -right, right)
+    iris = torch.sqrt((out - turned + 0.006).square() + (y + 0.032 - down).square() + 1e-6)
     around = near * (1 - ramp((y + 0.1).abs(), 0.4, 0.5))
     maps = [
         around * ((y - upper) / 0.05).tanh(),
@@ -186,8 +196,9 @@ def _eyes(x: Tensor, y: Tensor, pose: Tensor, rest: Tensor) -> tuple[Tensor, Ten
         open_ * ((iris - _IRIS) / 0.05).tanh(),
         around * blink * (-(((y - upper) / 0.04) ** 2)).exp(),
         around * ((y - brow) / 0.06).tanh(),
+        torch.lerp(lids, 1 - seen, open_),
     ]
-    return found, near, maps
+    return across, found, near, maps
 
 
 def _lids(out: Tensor, left: Tensor, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -212,3 +223,8 @@ def _lids(out: Tensor, left: Tensor, pose: Tensor) -> tuple[Tensor, Tensor, Tens
 def _over(x: Tensor) -> Tensor:
     """1 where x is above 0, with a soft edge."""
     return (x / _EDGE).sigmoid()
+
+
+def _soft(x: Tensor) -> Tensor:
+    """1 where x is above 0, with a softer edge."""
+    return (x / (2 * _EDGE)).sigmoid()
