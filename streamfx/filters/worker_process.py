@@ -95,6 +95,10 @@ def _be_first_to_go() -> None:
 def _limit_threads(threads: int) -> None:
     """Keeps number crunchers to their share, so that decoding and encoding get theirs."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # By default threads that wait for each other spin for milliseconds. On a machine that is busy besides, they
+        # do so on the core that the other one needs.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     import cv2  # after the variable above is set
 
     cv2.setNumThreads(threads)
