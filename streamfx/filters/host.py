@@ -98,7 +98,7 @@ class FilterHost:
         try:
             answer = self._filter.process(replace(block, video=small), self._params)
             result, pts = answer.video, answer.pts
-        except MemoryError:
+        except (MemoryError, FilterError):
             raise
         except Exception as error:
             raise FilterError(f"filter {name!r} failed: {type(error).__name__}: {error}") from error

@@ -1,4 +1,5 @@
-"""Finds filters: the entry points of group ``streamfx.filters``, or a class named ``module:Class``."""
+"""Finds filters: the entry points of group ``streamfx.filters``, a class named ``module:Class``, or several of them
+with ``+`` between, which make one (``chain``)."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from streamfx.core.errors import FilterError, StreamFXError, UsageError
 from streamfx.filters.base import Filter, Params
+from streamfx.filters.chain import SEPARATOR, chained
 
 GROUP = "streamfx.filters"
 
@@ -30,8 +32,10 @@ class Listed:
 
 
 def load(target: str) -> AnyFilter:
-    """Imports ``module:Class``. Raises ``UsageError`` if there is no such module, ``FilterError`` if it gives no
-    usable filter."""
+    """Imports ``module:Class``, or makes a chain of several. Raises ``UsageError`` if there is no such module, or they
+    do not go together, ``FilterError`` if it gives no usable filter."""
+    if SEPARATOR in target:
+        return chained(tuple(load(part) for part in target.split(SEPARATOR)))
     module_name, _, class_name = target.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
@@ -51,7 +55,10 @@ def load(target: str) -> AnyFilter:
 
 
 def target_of(name: str) -> str:
-    """Returns ``module:Class`` for a filter's name. Raises ``UsageError`` naming the nearest known one."""
+    """Returns ``module:Class`` for a filter's name, or several of them. Raises ``UsageError`` naming the nearest known
+    one."""
+    if SEPARATOR in name:
+        return SEPARATOR.join(target_of(part.strip()) for part in name.split(SEPARATOR))
     if ":" in name:
         return name
     points = _points()

@@ -11,12 +11,13 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from streamfx.core.errors import FilterError, SinkError, StreamFXError, UsageError
-from streamfx.filters.registry import lacking, listing
+from streamfx.filters.registry import AnyFilter, lacking, listing
 from streamfx.pipeline.settings import FilterChoice
 from streamfx.server.http import TheManager, TheSession, describe, host_of
 from streamfx.server.live_session import ConflictError, FullError, LiveSession
 from streamfx.server.models import (
     FilterChoiceInfo,
+    FilterDescription,
     FilterRequest,
     Filters,
     LatencyReport,
@@ -29,7 +30,13 @@ from streamfx.server.models import (
     Sessions,
 )
 from streamfx.server.problems import ProblemError, responses
-from streamfx.server.settings import SessionConfig, filter_from_outside, output_from_outside, source_from_outside
+from streamfx.server.settings import (
+    SessionConfig,
+    filter_from_outside,
+    load_from_outside,
+    output_from_outside,
+    source_from_outside,
+)
 
 router = APIRouter()
 
@@ -42,20 +49,24 @@ async def filters() -> Filters:
     """The installed filters, with the JSON schemas of their parameters."""
     rows = await asyncio.to_thread(listing)
     usable = [row.filter for row in rows if row.filter and row.filter.info.gives == "video"]
-    return Filters.model_validate(
-        {
-            "filters": [
-                {
-                    "name": kind.name,
-                    "summary": kind.info.summary,
-                    "takes": kind.info.takes,
-                    "lacking": lacking(kind),
-                    "schema": kind.params_type.model_json_schema(),
-                }
-                for kind in usable
-            ]
-        }
-    )
+    return Filters.model_validate({"filters": [_description(kind) for kind in usable]})
+
+
+@router.get("/filters/{name}", tags=["filters"], responses=responses(400))
+async def get_filter(name: str) -> FilterDescription:
+    """One of them, or several with `+` between, which work one after the other."""
+    kind = await asyncio.to_thread(load_from_outside, name)
+    return FilterDescription.model_validate(_description(kind))
+
+
+def _description(kind: AnyFilter) -> dict[str, Any]:
+    return {
+        "name": kind.name,
+        "summary": kind.info.summary,
+        "takes": kind.info.takes,
+        "lacking": lacking(kind),
+        "schema": kind.params_type.model_json_schema(),
+    }
 
 
 @router.get("/clock", tags=["server"])

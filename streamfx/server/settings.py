@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from streamfx.config import EncodeConfig, FilterConfig, StreamConfig, read_config
 from streamfx.core.errors import UsageError
-from streamfx.filters.registry import load, setup_fields, target_of
+from streamfx.filters.chain import Chain
+from streamfx.filters.registry import AnyFilter, load, setup_fields, target_of
 from streamfx.media.url import MediaUrl
 from streamfx.media.webrtc.broadcast import BroadcastSettings
 from streamfx.media.webrtc.peer import PeerSettings
@@ -223,13 +224,25 @@ def filter_from_outside(name: str, params: dict[str, Any], configured: ServeConf
 
     Imports the filter, which may take a moment. Raises ``UsageError`` or ``FilterError``.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-        raise UsageError("a filter is named by its name alone; GET /filters lists them")
-    fixed = setup_fields(load(target_of(name)))
+    kind = load_from_outside(name)
+    fixed = setup_fields(kind)
     refused = sorted(fixed & params.keys())
     if refused:
         raise UsageError(f"filter {name!r}: {refused[0]} is for whoever runs the server to set; leave it out")
     filters = [configured.filter, *(session.filter for session in configured.all_sessions().values())]
-    own = next((one for one in filters if one is not None and one.name == name), FilterConfig(name=name))
+    known = {one.name: one for one in reversed(filters) if one is not None}
+    own = known.get(name, FilterConfig(name=name))
     kept = {key: value for key, value in own.params.items() if key in fixed}
+    if name not in known and issubclass(kind, Chain):
+        # Each filter of a chain is as it is configured by itself.
+        for before, part in kind.parts():
+            alone = known.get(part.name, FilterConfig(name=part.name)).params
+            kept |= {before + key: value for key, value in alone.items() if before + key in fixed}
     return FilterConfig(name=name, params=kept | params, threads=own.threads)
+
+
+def load_from_outside(name: str) -> AnyFilter:
+    """An installed filter, or several with ``+`` between; no other code. Raises as ``filter_from_outside``."""
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,128}", name):
+        raise UsageError("a filter is named by its name alone; GET /filters lists them")
+    return load(target_of(name))

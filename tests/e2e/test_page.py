@@ -63,6 +63,12 @@ async def test_publish_see_and_change(camera: Path) -> None:
         await expect(page.locator("[data-meter=governor]")).not_to_have_text("waiting")
         await expect(page.locator("[data-meter=fps-out]")).to_have_text(re.compile(r"^(1[5-9]|[23]\d)\."))
 
+        # And another one after it, with controls of both.
+        await page.select_option("#filter-then", "toon")
+        await expect(page.locator("[data-param='toon.ink']")).to_be_visible()
+        await running.until("/sessions/live", lambda live: live["filter"]["name"] == "pixelate+toon")
+        await expect(page.locator("button[data-filter=pixelate]")).to_have_attribute("aria-pressed", "true")
+
         # Back to the source: the picture is whole again.
         await page.click("button[data-filter='']")
         await see(page, "#after", counted, "a frame number again")

@@ -71,6 +71,29 @@ async def test_filters_come_with_their_schemas() -> None:
         found = {entry["name"]: entry for entry in (await http.get("/filters")).json()["filters"]}
         ink = found["toon"]["schema"]["properties"]["ink"]
         assert (ink["minimum"], ink["maximum"], ink["title"]) == (0, 1, "Ink")
+        chain = (await http.get("/filters/avatar%2Btoon")).json()
+        assert (chain["name"], chain["takes"]) == ("avatar+toon", "audio")
+        assert chain["schema"]["properties"]["toon.ink"]["title"] == "toon: ink"
+        assert "it can only be the first" in detail(await http.get("/filters/toon+avatar"), 422)
+        assert "named by its name alone" in detail(await http.get("/filters/os:system"), 422)
+
+
+async def test_filters_one_after_the_other() -> None:
+    own = {"filter": {"name": "sd", "params": {"model": "somewhere/else", "prompt": "a cat"}, "threads": 3}}
+    async with server(sessions={"other": own}) as (http, manager):
+        chain = {"name": "pixelate+toon", "params": {"pixelate.cell": 8}}
+        assert (await http.put("/sessions/live/filter", json=chain)).status_code == 200
+        patched = await http.patch("/sessions/live/params", json={"toon.ink": 0.25})
+        assert (patched.json()["toon.ink"], patched.json()["pixelate.cell"]) == (0.25, 8)
+        refused = await http.patch("/sessions/live/params", json={"pixelate.cell": -8})
+        assert "pixelate.cell = -8 is not possible" in detail(refused, 422)
+        chain = {"name": "toon+sd", "params": {"sd.model": "/etc"}}
+        assert "whoever runs the server" in detail(await http.put("/sessions/live/filter", json=chain), 422)
+        chain["params"] = {}
+        assert (await http.put("/sessions/live/filter", json=chain)).status_code == 200
+        choice = manager.sessions["live"]._choice
+        assert choice is not None
+        assert choice.params.model_dump()["sd.model"] == "somewhere/else"
 
 
 async def test_parameters_are_validated_and_changed_as_one() -> None:

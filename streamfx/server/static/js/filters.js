@@ -1,4 +1,4 @@
-// The list of filters: one is on, or none.
+// The list of filters: one is on, or none, or one and then another ("avatar+restyle").
 
 import { call } from "./api.js";
 
@@ -14,6 +14,8 @@ export class FilterList {
   /** `onFilter(filter or null, params)` when another one is on; `onProblem(text)`. */
   constructor(onFilter, onProblem) {
     this.box = document.getElementById("filter-list");
+    this.next = document.getElementById("filter-then");
+    this.next.addEventListener("change", () => this.#choose([firstOf(this.#present), this.next.value].filter(Boolean).join("+")));
     this.onFilter = onFilter;
     this.onProblem = onProblem;
   }
@@ -37,10 +39,28 @@ export class FilterList {
   /** What the server says is on: {name, params} or null. */
   show(present) {
     const name = present?.name ?? "";
-    for (const button of this.box.children) button.setAttribute("aria-pressed", String(button.dataset.filter === name));
+    const first = firstOf(name);
+    for (const button of this.box.children) button.setAttribute("aria-pressed", String(button.dataset.filter === first));
     if (name === this.#present) return;
     this.#present = name;
-    this.onFilter(this.#filters.find((one) => one.name === name) ?? null, present?.params ?? {});
+    this.#offer(first, name.slice(first.length + 1));
+    this.#describe(name, present?.params ?? {}).catch((error) => this.onProblem(error.message));
+  }
+
+  async #describe(name, params) {
+    let filter = this.#filters.find((one) => one.name === name) ?? null;
+    if (!filter && name.includes("+")) filter = await call("GET", `/filters/${encodeURIComponent(name)}`);
+    if (name === this.#present) this.onFilter(filter, params);
+  }
+
+  /** What may come after the first one. */
+  #offer(first, then) {
+    const fit = this.#filters.filter((one) => one.takes === "video" && !one.lacking && !["passthrough", first].includes(one.name));
+    const names = fit.map((one) => one.name);
+    if (then && !names.includes(then)) names.push(then);
+    this.next.replaceChildren(new Option("nothing", ""), ...names.map((name) => new Option(name.replaceAll("+", ", then "), name)));
+    this.next.value = then;
+    this.next.closest("label").hidden = !first || !names.length;
   }
 
   /** Whether sound alone is worth sending. */
@@ -50,7 +70,7 @@ export class FilterList {
 
   /** Sees to it that a filter is on that is driven by sound. */
   async hear() {
-    if (this.#filters.find((one) => one.name === this.#present)?.takes === "audio") return;
+    if (this.#filters.find((one) => one.name === firstOf(this.#present))?.takes === "audio") return;
     const other = this.#filters.find((one) => one.takes === "audio" && !one.lacking);
     if (!other) throw new Error("No filter here is driven by sound. Send a picture too.");
     this.show(await call("PUT", `/sessions/${this.session}/filter`, { name: other.name }));
@@ -87,6 +107,7 @@ export class FilterList {
       }
     } catch (error) {
       this.#wanted = null;
+      this.next.value = (this.#present ?? "").slice(firstOf(this.#present).length + 1);
       this.onProblem(error.message);
     }
     this.#busy = false;
@@ -94,7 +115,10 @@ export class FilterList {
   }
 
   #markBusy() {
-    for (const button of this.box.children) button.toggleAttribute("aria-busy", button.dataset.filter === this.#wanted);
+    const wanted = this.#wanted === null ? null : firstOf(this.#wanted);
+    for (const button of this.box.children) button.toggleAttribute("aria-busy", button.dataset.filter === wanted);
     for (const button of this.box.querySelectorAll("[aria-busy]")) button.setAttribute("aria-busy", "true");
   }
 }
+
+const firstOf = (name) => (name ?? "").split("+")[0];
