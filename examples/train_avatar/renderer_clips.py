@@ -33,9 +33,11 @@ _SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """``reference`` ``(S, S, 3)``, ``frames`` ``(CLIPS, FRAMES, S, S, 3) uint8``; ``coefficients``: of the frames,
-    ``(CLIPS, FRAMES, 17) float32``; ``posed``: of the reference, which the network is not told."""
+    """Of the character ``seed``: ``reference`` ``(S, S, 3)``, ``frames`` ``(CLIPS, FRAMES, S, S, 3) uint8``;
+    ``coefficients``: of the frames, ``(CLIPS, FRAMES, 17) float32``; ``posed``: of the reference, which the network is
+    not told."""
 
+    seed: int
     reference: NDArray[np.uint8]
     frames: NDArray[np.uint8]
     coefficients: NDArray[np.float32]
@@ -103,12 +105,12 @@ def drawn(seed: int) -> Drawn:
     posed = resting(draw)
     rows = np.stack([clip(draw) for _ in range(CLIPS)])
     frames = np.stack([[painter.draw(row) for row in some] for some in rows])
-    return Drawn(painter.draw(posed), frames, rows, posed)
+    return Drawn(seed, painter.draw(posed), frames, rows, posed)
 
 
 def read(file: Path) -> Drawn:
     with np.load(file) as held:
-        return Drawn(held["reference"], held["frames"], held["coefficients"], held["posed"])
+        return Drawn(int(file.stem), held["reference"], held["frames"], held["coefficients"], held["posed"])
 
 
 def main() -> None:

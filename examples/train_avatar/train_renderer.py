@@ -2,6 +2,7 @@
 
     python renderer_clips.py DATA --count 1600
     python renderer_clips.py DATA --first 100000 --count 24
+    python train_shape.py OUT
     python train_renderer.py DATA OUT --hours 1
 
 It begins with the restyler's weights, in which a source is kept as it is where no style is asked for. A row of the
@@ -16,6 +17,7 @@ import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,7 @@ from renderer_clips import CLIPS, FRAMES, HELD_OUT, SIZE, Drawn, read
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
+from train_shape import shape_of
 
 from streamfx.diffusion.rope import Rope3D
 from streamfx.models.avatar.renderer import PATCH, Attention, Posed, Renderer
@@ -44,17 +47,21 @@ _WHOLE = 0.06
 _BATCH = 2
 _AROUND = ((0.0, 0.8, 0.5, 0.42, 5.0), (-0.43, -0.02, 0.3, 0.24, 4.0), (0.43, -0.02, 0.3, 0.24, 4.0))
 """What matters most, on the head: middle, radii and weight of the mouth and the eyes."""
+_SHAPE_NOISE = 0.3
+"""About how wrong the network is that tells shapes, in parts of how much people differ."""
 _WEIGHTS = {"picture": 1.0, "latent": 0.1, "bend": 2.0, "new": 0.01}
 
 
 class Batch:
-    """``portraits`` ``(B, 3, S, S)``, ``frames`` ``(B F, 3, S, S)``, ``coefficients`` ``(B F, 17)``; ``part``: top,
-    left, height and width in latents; ``noise``, ``sigma``."""
+    """``portraits`` ``(B, 3, S, S)``; ``shapes`` ``(B, 10)`` and mistakes in them, ``strange``; ``frames``
+    ``(B F, 3, S, S)``, ``coefficients`` ``(B F, 17)``; ``part``: top, left, height and width in latents; ``noise``,
+    ``sigma``."""
 
     def __init__(
         self, clips: list[tuple[Drawn, int]], part: tuple[int, int, int, int], draw: np.random.Generator
     ) -> None:
         self.portraits = to_tensor(np.stack([one.reference for one, _ in clips]))
+        self.shapes = torch.from_numpy(np.stack([shape_of(one.seed) for one, _ in clips]))
         self.frames = to_tensor(np.concatenate([one.frames[which] for one, which in clips]))
         poses = np.concatenate([one.coefficients[which] for one, which in clips])
         self.coefficients = torch.from_numpy(poses)
@@ -62,6 +69,7 @@ class Batch:
         self.sigma = torch.from_numpy(draw.uniform(LEVEL - 0.05, LEVEL + 0.05, len(clips))).float()
         chance = torch.Generator().manual_seed(int(draw.integers(2**62)))
         self.noise = torch.randn(len(clips), 16, *part[2:], generator=chance)
+        self.strange = _SHAPE_NOISE * torch.randn(self.shapes.shape, generator=chance)
 
 
 class Files:
@@ -136,7 +144,8 @@ def difference(found: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def losses(model: Renderer, batch: Batch) -> dict[str, Tensor]:
     top, left, height, width = batch.part
     with torch.no_grad():
-        portrait = model.see(batch.portraits)
+        shapes = batch.shapes + model.shapes.spread * batch.strange
+        portrait = replace(model.see(batch.portraits), shape=shapes)
         pixels = (..., slice(SHRINK * top, SHRINK * (top + height)), slice(SHRINK * left, SHRINK * (left + width)))
         target = batch.frames[pixels].contiguous()
         wanted, _ = model.codes.encode(target)
@@ -244,9 +253,11 @@ def main() -> None:
     torch.set_num_threads(1)
     model = Renderer()
     start(model)
+    model.shapes.load_state_dict(torch.load(given.out / "shape.pt", weights_only=True))
     if given.begin:
         wanted, held = model.state_dict(), torch.load(given.begin, weights_only=True)["averaged"]
-        model.load_state_dict({k: v for k, v in held.items() if v.shape == wanted[k].shape}, strict=False)
+        fits = {k: v for k, v in held.items() if k in wanted and v.shape == wanted[k].shape}
+        model.load_state_dict(fits, strict=False)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = Training(given.out, model, rate=given.rate, hours=given.hours, keep=0.99)
     train, test = Files(given.data, held_out=False), Files(given.data, held_out=True)

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from streamfx.models.avatar.coefficients import COEFFICIENTS
 from streamfx.models.avatar.renderer_motion import FINER, motion, places
+from streamfx.models.avatar.renderer_shape import ShapeNet
 from streamfx.models.avatar.renderer_sketch import BETWEEN_LIPS, CHANNELS, UNCOVERED
 from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, AutoencoderSize, Decoder, Features
 from streamfx.models.tiny.dit import PATCH, Attention, TinyDiT, TinySize, sinusoid
@@ -47,23 +48,27 @@ class RendererSize:
 
 @dataclass(frozen=True, slots=True)
 class Portrait:
-    """What is known of a portrait: ``picture`` ``(R, 3, S, S)`` in [-1, 1], ``latents`` ``(R, C, S/8, S/8)`` and the
-    decoder's ``quarter`` ``(R, C', S/4, S/4)``."""
+    """What is known of a portrait: ``picture`` ``(R, 3, S, S)`` in [-1, 1], ``latents`` ``(R, C, S/8, S/8)``, the
+    decoder's ``quarter`` ``(R, C', S/4, S/4)``, and the face's ``shape`` ``(R, 10) float32``."""
 
     picture: Tensor
     latents: Tensor
     quarter: Tensor
+    shape: Tensor
 
     def repeated(self, times: int) -> Portrait:
         """Each portrait ``times`` times."""
-        return Portrait(*(x.repeat_interleave(times, 0) for x in (self.picture, self.latents, self.quarter)))
+        return Portrait(
+            *(x.repeat_interleave(times, 0) for x in (self.picture, self.latents, self.quarter, self.shape))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Posed:
     """A pose, or a window of it: ``source`` ``(R, C, h, w)``, the portrait's latent moved as a plain head would be;
     ``head``, ``came`` and ``sketch`` as ``Motion`` has them, but all with channels second; ``at`` ``(R, h, w, 2)``:
-    places in the picture; ``pose``: ``(R, dim)``, the coefficients as the networks are told."""
+    places in the picture; ``pose``: ``(R, dim)``, the coefficients and the portrait's look as the networks are
+    told."""
 
     source: Tensor
     head: Tensor
@@ -189,14 +194,20 @@ class PortraitDecoder(Decoder):
 
 
 class Renderer(nn.Module):
-    """All of it. ``codes``: the restyler's autoencoder as it is, of which only the way in is used."""
+    """All of it. ``codes``: the restyler's autoencoder as it is, of which only the way in is used; ``shapes``: learnt
+    before the rest."""
 
     def __init__(self, size: RendererSize | None = None) -> None:
         super().__init__()
         self.size = size or RendererSize()
         dim = self.size.dit.dim
         self.codes = Autoencoder(replace(self.size.codes, style=dim)).requires_grad_(False)
+        self.shapes = ShapeNet().requires_grad_(False)
         self.pose = nn.Sequential(nn.Linear(len(COEFFICIENTS), dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.look = nn.Sequential(nn.Linear(2 * self.size.codes.channels, dim), nn.SiLU(), nn.Linear(dim, dim))
+        """Of the portrait as a whole: its light, its manner of drawing."""
+        nn.init.zeros_(self.look[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.look[-1].bias)  # type: ignore[arg-type]
         self.resting = nn.Parameter(torch.zeros(dim))
         """What is added for the portrait itself, which stands in the past as it is."""
         self.dit = PortraitDiT(self.size.dit)
@@ -205,7 +216,7 @@ class Renderer(nn.Module):
     def see(self, pictures: Tensor) -> Portrait:
         """Of ``(R, 3, S, S)`` in [-1, 1], S a multiple of 16."""
         latents, features = self.codes.encode(pictures)
-        return Portrait(pictures, latents, features.quarter)
+        return Portrait(pictures, latents, features.quarter, self.shapes(pictures).float())
 
     def at_rest(self, portrait: Portrait) -> Posed:
         """The portrait as it is, as the frame that all others can see."""
@@ -217,13 +228,14 @@ class Renderer(nn.Module):
         latents = portrait.latents
         side = latents.shape[-1]
         pose = latents.new_zeros(len(latents), len(COEFFICIENTS)) if coefficients is None else coefficients
-        known = motion(pose.float(), side)
+        known = motion(pose.float(), portrait.shape, side)
         head, came = (x.movedim(-1, 1).to(latents) for x in (known.head, known.came))
         at = places(side, side, latents).expand(len(latents), -1, -1, -1)
         source = latents
         if coefficients is not None:
             source = _sampled(latents, at + functional.avg_pool2d(came, FINER).movedim(1, -1))
-        return Posed(source, head, came, known.sketch.to(latents), at, self.pose(pose))
+        seen = torch.cat([latents.mean((2, 3)), latents.std((2, 3))], 1)
+        return Posed(source, head, came, known.sketch.to(latents), at, self.pose(pose) + self.look(seen))
 
     def draw(self, portrait: Portrait, posed: Posed, made: Made) -> Picture:
         """The picture that the transformer meant."""

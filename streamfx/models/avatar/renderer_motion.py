@@ -1,4 +1,4 @@
-"""How any head moves, before anything is learnt: a plain ellipsoid in a pose, as a warp of the portrait at rest.
+"""How any head moves, before anything is learnt: an ellipsoid in a pose, as a warp of the portrait at rest.
 
 What a renderer learns is only how a face differs from that (First Order Motion Model, arXiv 2003.00196, learns all of
 the motion; LivePortrait, arXiv 2407.03168, all but the head's rotation). Weights belong with the numbers in this file.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from streamfx.models.avatar.renderer_shape import named
 from streamfx.models.avatar.renderer_sketch import AT, ramp, sketch
 
 _YAW, _PITCH, _ROLL = (math.radians(most) for most in (25, 20, 18))
@@ -42,28 +43,29 @@ def places(height: int, width: int, like: Tensor) -> Tensor:
     return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], -1)
 
 
-def motion(coefficients: Tensor, side: int) -> Motion:
-    """Of poses ``(R, 17)``, on a grid of ``side`` by ``side`` places, and a finer one."""
+def motion(coefficients: Tensor, shape: Tensor, side: int) -> Motion:
+    """Of poses ``(R, 17)`` of faces with ``shape`` ``(R, 10)``, on ``side`` by ``side`` places, and on finer ones."""
     seen = places(side, side, coefficients)
     middle = seen.new_tensor([0.0, _CENTRE])
-    wanted = ((seen - middle) / _UNIT).expand(len(coefficients), -1, -1, -1)
-    pose = coefficients[:, :, None, None]
+    pose, who = coefficients[:, :, None, None], shape[:, :, None, None]
+    length, unit = named(who)["face_length"], _UNIT * named(who)["head_size"][..., None]
+    wanted = (seen - middle) / unit
     # The way there is known and the way back is not; but all moves are small enough to feel for it.
     head = wanted
     for _ in range(_ROUNDS):
-        head = head + (wanted - _posed(head, pose))
+        head = head + (wanted - _posed(head, pose, length))
     turned = functional.interpolate((head - wanted).movedim(-1, 1), scale_factor=float(FINER), mode="bilinear")
-    fine = (places(FINER * side, FINER * side, coefficients) - middle) / _UNIT
-    face = sketch(turned[:, 0] + fine[..., 0], turned[:, 1] + fine[..., 1], pose)
-    return Motion(head, (torch.stack([face.x, face.y], -1) - fine) * _UNIT, face.maps)
+    fine = (places(FINER * side, FINER * side, coefficients) - middle) / unit
+    face = sketch(turned[:, 0] + fine[..., 0], turned[:, 1] + fine[..., 1], pose, who)
+    return Motion(head, (torch.stack([face.x, face.y], -1) - fine) * unit, face.maps)
 
 
-def _posed(at: Tensor, pose: Tensor) -> Tensor:
+def _posed(at: Tensor, pose: Tensor, length: Tensor) -> Tensor:
     """Where places of the head at rest, ``(R, h, w, 2)``, are in the pose: turned as a ball, tilted about the neck,
-    less so below the chin and not at all far outside of the head."""
+    less so below the chin and not at all far outside of the head. ``length``: of the face, ``(R, 1, 1)``."""
     x, y = at.unbind(-1)
     yaw, pitch, roll = (most * pose[:, AT[name]] for name, most in (("yaw", _YAW), ("pitch", _PITCH), ("roll", _ROLL)))
-    z = 0.85 * (1 - (x / 1.06).square() - ((y + 0.05) / 1.5).square()).clamp_min(1e-4).sqrt()
+    z = 0.85 * (1 - (x / 1.06).square() - (y / (1.5 * length) + 0.033).square()).clamp_min(1e-4).sqrt()
     front = (z / 0.6).clamp(0, 1)
     across = x * (1 - (1 - yaw.cos()) * front) + z * yaw.sin()
     depth = z * yaw.cos() - x * yaw.sin() * front

@@ -17,6 +17,7 @@ from streamfx.models.avatar.coefficients import COEFFICIENTS
 from streamfx.models.avatar.drawing import Painter
 from streamfx.models.avatar.renderer import Renderer, RendererSize
 from streamfx.models.avatar.renderer_motion import motion, places
+from streamfx.models.avatar.renderer_shape import SHAPE, plain
 from streamfx.models.avatar.renderer_stream import SINKS, WINDOW, PortraitStream
 from streamfx.models.tiny import load as tiny
 from streamfx.models.tiny.autoencoder import AutoencoderSize
@@ -115,14 +116,15 @@ def test_what_is_no_pose(networks: Renderer) -> None:
 
 def test_a_plain_head_moves_as_drawn_heads_do() -> None:
     """At rest nothing moves; otherwise a moved portrait is nearer to the drawn pose than the portrait is."""
-    rest = motion(torch.zeros(1, 17), 16)
+    rest = motion(torch.zeros(1, 17), plain(torch.zeros(1)), 16)
     assert float(rest.came.abs().max()) < 1e-3
-    painter = Painter(Character.of(1), 128)
+    who = Character.of(1)
+    painter, shape = Painter(who, 128), torch.tensor([[getattr(who, name) for name in SHAPE]])
     still = torch.from_numpy(painter.draw(pose())).movedim(-1, 0)[None].float()
     for name, value in (("yaw", 0.5), ("pitch", -0.5), ("roll", 0.5)):
         row = pose(**{name: value})
         drawn = torch.from_numpy(painter.draw(row)).movedim(-1, 0)[None].float()
-        came = motion(torch.from_numpy(row)[None], 32).came
+        came = motion(torch.from_numpy(row)[None], shape, 32).came
         moved = torch.nn.functional.grid_sample(still, places(128, 128, still) + came, align_corners=False)
         assert float((moved - drawn).abs().mean()) < 0.6 * float((still - drawn).abs().mean()), name
 
