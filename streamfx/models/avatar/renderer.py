@@ -67,8 +67,8 @@ class Portrait:
 class Posed:
     """A pose, or a window of it: ``source`` ``(R, C, h, w)``, the portrait's latent moved as a plain head would be;
     ``head``, ``came`` and ``sketch`` as ``Motion`` has them, but all with channels second; ``at`` ``(R, h, w, 2)``:
-    places in the picture; ``pose``: ``(R, dim)``, the coefficients and the portrait's look as the networks are
-    told."""
+    places in the picture, in single precision, as are ``head`` and ``came``; ``pose``: ``(R, dim)``, the coefficients
+    and the portrait's look as the networks are told."""
 
     source: Tensor
     head: Tensor
@@ -141,7 +141,7 @@ class PortraitDiT(nn.Module):
         height, width = x.shape[-2] // PATCH, x.shape[-1] // PATCH
         given = [functional.pixel_unshuffle(some, PATCH).flatten(2).transpose(1, 2) for some in (x, posed.source)]
         face = functional.pixel_unshuffle(functional.avg_pool2d(posed.sketch, FINER), PATCH)
-        where = torch.cat([waves(functional.avg_pool2d(posed.head, PATCH)), face], 1)
+        where = torch.cat([waves(functional.avg_pool2d(posed.head, PATCH)).to(x), face], 1)
         tokens = self.open(torch.cat(given, -1)) + self.place(where).flatten(2).transpose(1, 2)
         condition = self.time(sinusoid(sigma).type_as(x)) + posed.pose
         tokens = tokens[:, None]
@@ -180,7 +180,7 @@ class PortraitDecoder(Decoder):
         scales, shifts = self.by_style(posed.pose)[..., None, None].chunk(2, dim=1)
         eighth, quarter, half = zip(scales.split(self._widths, 1), shifts.split(self._widths, 1), strict=True)
         x = self.eighth(_scaled(self.open(latents), *eighth))
-        face = torch.cat([waves(_finer(posed.head, 2)), functional.avg_pool2d(posed.sketch, 2)], 1)
+        face = torch.cat([waves(_finer(posed.head, 2)).to(latents), functional.avg_pool2d(posed.sketch, 2)], 1)
         drawn = self.drawn(self.where(face) + self.what(functional.silu(posed.pose))[..., None, None])
         x = functional.pixel_shuffle(self.to_quarter(x), 2) + self.see_quarter(moved.quarter) + drawn
         x = self.quarter(_scaled(x, *quarter))
@@ -215,8 +215,9 @@ class Renderer(nn.Module):
 
     def see(self, pictures: Tensor) -> Portrait:
         """Of ``(R, 3, S, S)`` in [-1, 1], S a multiple of 16."""
-        latents, features = self.codes.encode(pictures)
-        return Portrait(pictures, latents, features.quarter, self.shapes(pictures).float())
+        given = pictures.to(self.resting.dtype)
+        latents, features = self.codes.encode(given)
+        return Portrait(pictures.float(), latents, features.quarter.float(), self.shapes(given).float())
 
     def at_rest(self, portrait: Portrait) -> Posed:
         """The portrait as it is, as the frame that all others can see."""
@@ -229,27 +230,29 @@ class Renderer(nn.Module):
         side = latents.shape[-1]
         pose = latents.new_zeros(len(latents), len(COEFFICIENTS)) if coefficients is None else coefficients
         known = motion(pose.float(), portrait.shape, side)
-        head, came = (x.movedim(-1, 1).to(latents) for x in (known.head, known.came))
-        at = places(side, side, latents).expand(len(latents), -1, -1, -1)
+        head, came = (x.movedim(-1, 1) for x in (known.head, known.came))
+        at = places(side, side, head).expand(len(latents), -1, -1, -1)
         source = latents
         if coefficients is not None:
-            source = _sampled(latents, at + functional.avg_pool2d(came, FINER).movedim(1, -1))
+            source = _sampled(latents.float(), at + functional.avg_pool2d(came, FINER).movedim(1, -1)).to(latents)
         seen = torch.cat([latents.mean((2, 3)), latents.std((2, 3))], 1)
-        return Posed(source, head, came, known.sketch.to(latents), at, self.pose(pose) + self.look(seen))
+        told = self.pose(pose.to(latents)) + self.look(seen)
+        return Posed(source, head, came, known.sketch.to(latents), at, told)
 
     def draw(self, portrait: Portrait, posed: Posed, made: Made) -> Picture:
         """The picture that the transformer meant."""
         at = posed.at.movedim(-1, 1)
         coarse, fine = functional.avg_pool2d(posed.came, FINER // 2), _finer(posed.came, SHRINK // FINER)
         coarse, fine = (
-            came + _finer(made.bend, times) + _spread(at, times) for came, times in ((coarse, 2), (fine, SHRINK))
+            came + _finer(made.bend.float(), times) + _spread(at, times)
+            for came, times in ((coarse, 2), (fine, SHRINK))
         )
-        quarter = _sampled(portrait.quarter, coarse.movedim(1, -1))
+        quarter = _sampled(portrait.quarter, coarse.movedim(1, -1)).to(made.latents)
         copied = _sampled(portrait.picture, fine.movedim(1, -1))
-        moved = Features(functional.pixel_unshuffle(copied, 2), quarter)
+        moved = Features(functional.pixel_unshuffle(copied, 2).to(made.latents), quarter)
         latents = made.latents * self.codes.deviation + self.codes.mean
         pixels, shown = self.decoder.posed(latents, moved, posed, made.new)
-        return Picture(torch.lerp(copied, pixels, shown), copied, shown)
+        return Picture(torch.lerp(copied, pixels.float(), shown.float()), copied, shown)
 
 
 def _scaled(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -35,6 +35,9 @@ def plain(like: Tensor) -> Tensor:
 class ShapeNet(nn.Module):
     """``(R, 3, S, S)`` in [-1, 1], a face that looks ahead → its shape ``(R, 10)``."""
 
+    middle: Tensor
+    spread: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -46,16 +49,17 @@ class ShapeNet(nn.Module):
         self.register_buffer("spread", torch.tensor([_SPREAD]), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        small = functional.interpolate(pictures, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
+        small = functional.interpolate(
+            pictures.float(), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False
+        ).to(self.spread)
         line = torch.linspace(-1, 1, _SIDE, device=small.device, dtype=small.dtype)
         rows, columns = torch.meshgrid(line, line, indexing="ij")
         place = torch.stack([columns, rows]).expand(len(small), -1, -1, -1)
         found = self.close(self.layers(torch.cat([small, place], 1)).flatten(1))
         # Nobody is a caricature; and what is no drawn face must not fold the motion.
-        known: Tensor = self.middle + self.spread * found.clamp(-2.5, 2.5)
-        return known
+        shape: Tensor = self.middle + self.spread * found.clamp(-2.5, 2.5)
+        return shape
 
     def apart(self, found: Tensor, true: Tensor) -> Tensor:
         """Differences of shapes in parts of how much people differ."""
-        off: Tensor = (found - true) / self.spread
-        return off
+        return (found - true) / self.spread

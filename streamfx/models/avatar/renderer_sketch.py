@@ -27,7 +27,7 @@ _HALF, _HEIGHT = 0.355, 0.715
 _EYE, _AWAY, _IRIS = 0.245, 0.43, 0.16
 _NOSE, _CHIN, _FOREHEAD, _CHEEK = 0.48, 1.12, -0.8, 0.3
 _EDGE = 0.012
-_LASH, _BAG = 0.09, 0.03
+_LASH, _BAG = 0.09, 0.05
 """How far above and below an open eye its lids move."""
 
 
@@ -197,7 +197,11 @@ def _eyes(
     found = _between(y, [forehead, brow, top, cheek], [forehead, still_brow, top, cheek])
     band = _soft(y - top) * _soft(bottom - y) * _soft(half + 0.06 - out.abs())
     knots, values = [top, upper, lower, bottom], [top, still_upper, still_lower, bottom]
-    found = torch.lerp(found, _between(y, knots, values), band)
+    moved = band * ramp((upper - still_upper).abs() + (lower - still_lower).abs(), 0.01, 0.05)
+    found = torch.where(band > 0.5, _between(y, knots, values), found)
+    # What a lid shows when it shuts was hidden; the skin below the eye is most like it, and no brow's or frame's.
+    shuts = (band > 0.5) & (y < upper) & (upper - still_upper > 0.03)
+    found = torch.where(shuts, still_lower + _BAG + 0.02 + 0.05 * (y - upper), found)
     # The ball turns behind the lids.
     right, down = 0.105 * pose[:, AT["gaze_x"]], 0.062 * pose[:, AT["gaze_y"]]
     open_ = _over(y - upper) * _over(lower - y) * _over(half - out.abs())
@@ -205,7 +209,6 @@ def _eyes(
     seen_out = (x - right).abs() - away
     seen_upper, seen_lower, _, _ = _lids(seen_out, left, rest, shape)
     seen = _over(y - down - seen_upper) * _over(seen_lower - y + down) * _over(half - seen_out.abs())
-    lids = band * ramp((upper - still_upper).abs() + (lower - still_lower).abs(), 0.01, 0.05)
     turned = torch.where(x < 0, -right, right)
     iris = torch.sqrt((out - turned + 0.006).square() + (y + 0.032 - down).square() + 1e-6)
     around = near * (1 - ramp((y + 0.1).abs(), 0.4, 0.5))
@@ -216,7 +219,7 @@ def _eyes(
         open_ * ((iris - _IRIS * who["eye_size"]) / 0.05).tanh(),
         around * blink * (-(((y - upper) / 0.04) ** 2)).exp(),
         around * ((y - brow) / 0.06).tanh(),
-        torch.lerp(lids, 1 - seen, open_),
+        torch.lerp(moved, 1 - seen, open_),
     ]
     return across, found, near, maps
 

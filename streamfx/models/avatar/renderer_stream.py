@@ -43,7 +43,7 @@ class PortraitStream:
         side = int(reference.shape[-1])
         if side < GRID or side % GRID:
             raise ValueError(f"the side of a reference must be a multiple of {GRID}, not {side}")
-        self._portrait: Portrait = self._networks.see(reference[None].to(self._device, self._dtype))
+        self._portrait: Portrait = self._networks.see(reference[None].to(self._device))
         size, tokens = self._networks.size.dit, side // GRID
         shape = CacheSize(1, self._sinks, WINDOW, tokens**2, size.heads, size.head_dim)
         if not self._caches or self._caches[0].size != shape:
@@ -70,7 +70,7 @@ class PortraitStream:
             raise ValueError(f"coefficients must have the shape ({len(COEFFICIENTS)},), not {row.shape}")
         if not np.isfinite(row).all():
             raise ValueError("coefficients must be finite numbers")
-        posed = self._networks.posed(self._portrait, torch.from_numpy(row)[None].to(self._device, self._dtype))
+        posed = self._networks.posed(self._portrait, torch.from_numpy(row)[None].to(self._device))
         noisy = torch.lerp(posed.source, self._noise_of(seed), LEVEL)
         made = self._networks.dit(noisy, noisy.new_full((1,), LEVEL), posed, self._past())
         picture = self._networks.draw(self._portrait, posed, made).pixels[0]
