@@ -11,7 +11,7 @@ PIP    := $(BIN)/pip --disable-pip-version-check --quiet
 help:
 	@echo "make demo   filter the bundled clip and say where the result is"
 	@echo "make serve  the web page with live filters, at http://127.0.0.1:8080"
-	@echo "make test   lint, type-check and run every test (needs ffmpeg, nginx with its RTMP module, and chromium)"
+	@echo "make test   lint, type-check and run every test (needs ffmpeg, nginx with its RTMP module, chromium, OBS, Xvfb, luajit)"
 	@echo "make soak   the tests that take minutes"
 	@echo "make clean  remove what the others made"
 

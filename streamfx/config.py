@@ -18,6 +18,7 @@ from streamfx.core.playout import GatePolicy
 from streamfx.filters.registry import load, parse_params, target_of
 from streamfx.media.base import EncodeSettings
 from streamfx.media.encoders import EncoderName
+from streamfx.media.platforms import output_url
 from streamfx.media.url import MediaUrl, parse_size
 from streamfx.pipeline.settings import FilterChoice, SessionSettings
 
@@ -60,7 +61,9 @@ class EncodeConfig(_Strict):
 class StreamConfig(_Strict):
     """How one stream is treated, whatever it comes from."""
 
-    outputs: list[str] = Field(default_factory=list, description="files and URLs it goes to")
+    outputs: list[str] = Field(
+        default_factory=list, description="platforms, files and URLs it goes to; `to:` is the same"
+    )
     filter: FilterConfig | None = Field(None, description="none: frames are passed on as they are")
     fps: float | None = Field(None, ge=1, le=240, description="frames per second of the output; none: the source's")
     size: str | None = Field(None, description="WIDTHxHEIGHT of the output; none: the source's")
@@ -116,7 +119,7 @@ class RunConfig(StreamConfig):
         """What the pipeline needs of it. Raises ``UsageError``."""
         if not self.input:
             raise UsageError("no input was given; name a file or URL, or set `input:` in the configuration")
-        outputs = [MediaUrl.parse(text) for text in self.outputs]
+        outputs = [output_url(text) for text in self.outputs]
         if self.overwrite:
             outputs = [_overwriting(url) for url in outputs]
         return self.settings(MediaUrl.parse(self.input), tuple(outputs))
@@ -183,11 +186,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _spell_out(values: dict[str, Any]) -> None:
-    """Short forms: a filter by its name alone, one output without a list."""
+    """Short forms: a filter by its name alone, one output without a list, `to:` for outputs."""
     if isinstance(values.get("filter"), str):
         values["filter"] = {"name": values["filter"]}
-    if isinstance(values.get("outputs"), str):
-        values["outputs"] = [values["outputs"]]
+    for key in ("outputs", "to"):
+        if isinstance(values.get(key), str):
+            values[key] = [values[key]]
+    if "to" in values and "outputs" in values:
+        raise ConfigError("`to` and `outputs` are the same; put all into one of them")
+    if "to" in values:
+        values["outputs"] = values.pop("to")
 
 
 def _overlay(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -23,19 +24,31 @@ app = typer.Typer(
 
 _INPUT = (
     "A file, [b]testpattern://[/b], [b]rtmp(s)://HOST/APP/KEY[/b] to pull, "
-    "or rtmp://HOST:PORT/APP/KEY?listen=1 to be pushed to."
+    "or rtmp://HOST:PORT/APP/KEY?listen=1 to be pushed to; [b]rtsp(s)://USER:PASSWORD@HOST/PATH[/b]; "
+    "[b]srt://HOST:PORT[/b], or srt://:PORT?mode=listener to be called; [b]camera://0[/b] or "
+    "[b]microphone://default[/b], which [b]streamfx devices[/b] lists."
 )
 _ENCODER = (
     "Of the outputs: [b]auto[/b] (hardware where it works), software, nvenc, qsv, vaapi, amf or videotoolbox. "
     "Default: auto."
 )
-_OUTPUTS = "Files (.mp4 .mkv .mov .ts .flv) and [b]rtmp(s)://HOST/APP/KEY[/b], as many as you like."
+_OUTPUTS = (
+    "Files (.mp4 .mkv .mov .ts .flv, .m3u8 for HLS), [b]rtmp(s)://HOST/APP/KEY[/b], [b]rtsp(s)://HOST/PATH[/b], "
+    "[b]srt://HOST:PORT[/b], [b]virtualcam://[/b], and platforms as for --to, "
+    "as many as you like."
+)
+_TO = (
+    "[b]twitch[/b], youtube, kick or facebook, with the key of [b]streamfx keys set[/b] or of TWITCH_KEY and so on; "
+    "twitch:@FILE; custom:rtmp(s)://HOST/APP/KEY. May be repeated; docs/relay.md has more."
+)
+_DRY_RUN = "Only try whether the targets take the stream: connect, ask, and send no picture."
 
 
 @app.command()
 def run(
     input: Annotated[str | None, typer.Argument(help=_INPUT, show_default=False)] = None,
     outputs: Annotated[list[str] | None, typer.Argument(help=_OUTPUTS, show_default=False)] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help=_TO, show_default=False)] = None,
     filter: Annotated[
         str | None, typer.Option("--filter", "-f", help="Filter; [b]streamfx filters[/b] lists them.")
     ] = None,
@@ -63,6 +76,7 @@ def run(
         bool | None, typer.Option("--overwrite", "-y", help="Replace output files.", show_default=False)
     ] = None,
     stats_json: Annotated[Path | None, typer.Option(help="Write statistics here, every second and at the end.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN, show_default=False)] = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "warning",
 ) -> None:
     """Run a stream: INPUT through a filter to one or more OUTPUTs.
@@ -73,7 +87,7 @@ def run(
     _set_up_logging(log_level)
     flags: dict[str, Any] = {
         "input": input,
-        "outputs": outputs or None,
+        "outputs": [*(outputs or []), *(to or [])] or None,
         "fps": fps,
         "size": size,
         "encode": {"encoder": encoder} if encoder else None,
@@ -85,18 +99,22 @@ def run(
     of_filter = {"name": filter, "params": _pairs(set or [], engine) or None, "inline": inline, "threads": threads}
     flags["filter"] = {key: value for key, value in of_filter.items() if value is not None} or None
 
-    from streamfx.cli.run import run_session
+    from streamfx.cli.run import run_session, try_run
     from streamfx.config import load_config
 
     given = {key: value for key, value in flags.items() if value is not None}
     if "filter" in given and "name" not in given["filter"] and config is None:
         raise UsageError("--set, --engine, --inline and --threads are for a filter; name it with --filter")
-    run_session(load_config(config, given))
+    loaded = load_config(config, given)
+    if dry_run:
+        raise typer.Exit(try_run(loaded))
+    run_session(loaded)
 
 
 @app.command()
 def serve(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help=_TO, show_default=False)] = None,
     filter: Annotated[
         str | None, typer.Option("--filter", "-f", help="Filter of the session [b]live[/b] to begin with.")
     ] = None,
@@ -124,6 +142,7 @@ def serve(
     _set_up_logging(log_level)
     of_filter = {"name": filter, "params": _pairs(set or [], engine) or None}
     flags: dict[str, Any] = {
+        "outputs": to or None,
         "host": host,
         "port": port,
         "rtmp_port": rtmp_port,
@@ -139,6 +158,89 @@ def serve(
     from streamfx.cli.serve import run_server
 
     run_server(config, given)
+
+
+@app.command()
+def relay(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; flags win over it.")] = None,
+    to: Annotated[list[str] | None, typer.Option("--to", help=_TO, show_default=False)] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", "-f", help="Filter; [b]streamfx filters[/b] lists them.")
+    ] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", "-s", help="A filter parameter as key=value.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="How the filter's networks run: eager, [b]auto[/b] (by measurement), openvino-bf16 …"),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second sent. Default: the publisher's.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT sent. Default: the publisher's.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1; others need STREAMFX_TOKEN to be set.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the page, WHIP, health and metrics. Default: 8080.")] = None,
+    rtmp_port: Annotated[int | None, typer.Option(help="Port for publishing by RTMP; 0: none. Default: 1935.")] = None,
+    encoder: Annotated[str | None, typer.Option(help=_ENCODER)] = None,
+    drain_s: Annotated[
+        float | None, typer.Option(help="Seconds that streams get at most to go out when it ends. Default: 10.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN, show_default=False)] = False,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning or error. Default: the states of sources and targets, and warnings."),
+    ] = None,
+) -> None:
+    """Relay a stream: take it in by RTMP or WHIP, filter it, and push it to one or more platforms, for ever.
+
+    Publishers use the key in STREAMFX_RTMP_KEY, or `rtmp_key:` of the file. SIGHUP reads the file again; SIGTERM ends
+    in good order.
+    """
+    _set_up_logging(log_level or "warning")
+    if log_level is None:
+        for name in ("cli.relay", "server.reload"):
+            logging.getLogger(f"streamfx.{name}").setLevel(logging.INFO)
+    of_filter = {"name": filter, "params": _pairs(set or [], engine) or None}
+    flags: dict[str, Any] = {
+        "outputs": to or None,
+        "filter": {key: value for key, value in of_filter.items() if value is not None} or None,
+        "fps": fps,
+        "size": size,
+        "host": host,
+        "port": port,
+        "rtmp_port": rtmp_port,
+        "encode": {"encoder": encoder} if encoder else None,
+        "drain_s": drain_s,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if "filter" in given and filter is None and config is None:
+        raise UsageError("--set and --engine are for a filter; name it with --filter")
+
+    from streamfx.cli.relay import run_relay, try_relay
+
+    if dry_run:
+        raise typer.Exit(try_relay(config, given))
+    run_relay(config, given)
+
+
+keys = typer.Typer(help="Keep stream keys of platforms in the system's keyring.", no_args_is_help=True)
+app.add_typer(keys, name="keys", rich_help_panel="Commands")
+
+
+@keys.command("set")
+def set_key(
+    name: Annotated[str, typer.Argument(help="A platform, or a name of your own for --to PLATFORM:@NAME.")],
+) -> None:
+    """Ask for a stream key, without showing it, and keep it."""
+    from streamfx.cli.keys import set_key
+
+    set_key(name)
+
+
+@keys.command("rm")
+def remove_key(name: Annotated[str, typer.Argument(help="As it was set.", show_default=False)]) -> None:
+    """Forget a stream key."""
+    from streamfx.cli.keys import remove_key
+
+    remove_key(name)
 
 
 @app.command()
@@ -216,6 +318,67 @@ def remove_engines(
     remove(keys or [], all)
 
 
+obs = typer.Typer(help="Have a running OBS show a session, or publish to one.", no_args_is_help=True)
+app.add_typer(obs, name="obs", rich_help_panel="Commands")
+
+_OBS = "Where OBS's WebSocket server is; its password is taken from OBS_WEBSOCKET_PASSWORD."
+
+
+@obs.command("setup")
+def set_up_obs(
+    obs: Annotated[str, typer.Option(help=_OBS)] = "ws://127.0.0.1:4455",
+    server: Annotated[
+        str,
+        typer.Option(help="The streamfx server, as OBS reaches it; its token is taken from STREAMFX_TOKEN."),
+    ] = "http://127.0.0.1:8080",
+    session: Annotated[str, typer.Option(help="The session.")] = "live",
+    name: Annotated[str, typer.Option(help="Of the source in OBS.")] = "streamfx",
+    scene: Annotated[str | None, typer.Option(help="Default: the current one.", show_default=False)] = None,
+    source: Annotated[
+        bool | None,
+        typer.Option(
+            "--source/--no-source",
+            help="Put a source that shows the session into the scene. Default: yes; with --send no, as OBS would then "
+            "see itself.",
+            show_default=False,
+        ),
+    ] = None,
+    sound: Annotated[bool, typer.Option("--sound", help="The source has sound.", show_default=False)] = False,
+    send: Annotated[
+        str | None,
+        typer.Option(help="Have OBS stream to the session: [b]rtmp[/b], or [b]whip[/b] from OBS 30 on."),
+    ] = None,
+    start: Annotated[bool, typer.Option("--start", help="Start OBS's stream.", show_default=False)] = False,
+) -> None:
+    """Put a source that shows a session into OBS, or have OBS stream to it. Doing so twice changes nothing more."""
+    if send not in (None, "rtmp", "whip"):
+        raise UsageError(f"--send {send!r} is not possible; choose rtmp or whip")
+
+    from streamfx.cli.obs import SetUp, set_up
+
+    shown = send is None if source is None else source
+    set_up(SetUp(obs, server, session, name, scene, shown, sound, send, start))
+
+
+@obs.command("remove")
+def remove_from_obs(
+    obs: Annotated[str, typer.Option(help=_OBS)] = "ws://127.0.0.1:4455",
+    name: Annotated[str, typer.Option(help="Of the source in OBS.")] = "streamfx",
+) -> None:
+    """Remove the source from OBS."""
+    from streamfx.cli.obs import remove
+
+    remove(obs, name)
+
+
+@app.command()
+def devices() -> None:
+    """List the cameras, microphones and virtual cameras of this machine, each with its address."""
+    from streamfx.cli.devices import show_devices
+
+    show_devices()
+
+
 @app.command()
 def doctor() -> None:
     """Show what this machine can do, and the command that adds what is missing."""
@@ -248,11 +411,21 @@ def _pairs(texts: list[str], engine: str | None = None) -> dict[str, str]:
     return pairs
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to what stderr is at the moment: a display in the terminal takes it over, to print above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{self.format(record)}\n")
+            sys.stderr.flush()
+
+
 def _set_up_logging(level: str) -> None:
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise UsageError(f"--log-level {level!r} is not possible; choose debug, info, warning or error")
-    logging.basicConfig(level=number, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    handler = _StderrHandler()
+    logging.basicConfig(level=number, format="%(asctime)s %(levelname)s %(name)s %(message)s", handlers=[handler])
 
 
 def main() -> int:

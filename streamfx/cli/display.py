@@ -7,16 +7,15 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from streamfx.cli.targets import STATE_STYLE, Targets, names_of
 from streamfx.pipeline.session import Session
-
-_STATE_STYLE = {"live": "green", "connecting": "yellow", "retrying": "yellow", "failed": "red", "closed": "dim"}
 
 
 class Display(Protocol):
@@ -26,7 +25,7 @@ class Display(Protocol):
 
 
 def make_display(session: Session) -> AbstractContextManager[Display]:
-    """One line that changes in place in a terminal; a line per change of state elsewhere."""
+    """A line, and a table of the outputs, that change in place in a terminal; a line per change of state elsewhere."""
     console = Console(stderr=True)
     return _TerminalDisplay(session, console) if console.is_terminal else _LineDisplay(session, console)
 
@@ -61,8 +60,8 @@ class _LineDisplay:
     def update(self) -> None:
         stats = self._session.stats()
         current = {"source": stats["source_state"]}
-        for output in stats["outputs"]:
-            current[output["output"]] = output["state"] + (f" ({output['error']})" if output["error"] else "")
+        for name, output in zip(names_of(stats["outputs"]), stats["outputs"], strict=True):
+            current[name] = output["state"] + (f" ({output['error']})" if output["error"] else "")
         for name, text in current.items():
             if text and self._told.get(name) != text:
                 self._console.print(f"{name}: {text}", highlight=False, soft_wrap=True)
@@ -74,7 +73,7 @@ class _LineDisplay:
 
 
 class _TerminalDisplay:
-    """A progress bar for files of known length, a status line for live streams."""
+    """A progress bar for files of known length; a status line and a table of the outputs for live streams."""
 
     def __init__(self, session: Session, console: Console) -> None:
         self._session = session
@@ -93,6 +92,7 @@ class _TerminalDisplay:
         self._last: tuple[float, int] = (self._started, 0)
         self._rate = 0.0
         self._notes = 0
+        self._targets = Targets()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -111,7 +111,8 @@ class _TerminalDisplay:
         if info is not None and not info.live and info.duration:
             self._show_progress(stats, info.duration)
         elif info is not None:
-            self._live.update(_status_line(stats, self._rate))
+            line = _status_line(stats | {"outputs": []}, self._rate)
+            self._live.update(Group(line, self._targets.table(stats["outputs"])))
         elif stats["source_state"]:
             self._live.update(Text(stats["source_state"], style="yellow"))
 
@@ -151,7 +152,7 @@ def _status_line(stats: dict[str, Any], rate: float) -> Text:
         line.append(f"  {stats['source_state']}", style="dim")
     for output in stats["outputs"]:
         line.append(f"  {_short(output['output'])} ", style="dim")
-        line.append(output["state"], style=_STATE_STYLE[output["state"]])
+        line.append(output["state"], style=STATE_STYLE[output["state"]])
     return line
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,9 +16,12 @@ from rich.table import Table
 
 from streamfx import __version__
 from streamfx.cli.filters import on_one_line
+from streamfx.core.errors import StreamFXError
 from streamfx.filters.registry import listing
+from streamfx.media.devices import DEFAULT, cameras, microphones, virtual_cameras
 from streamfx.media.hardware import ENCODERS, ask
 from streamfx.media.hwaccel import DEVICES
+from streamfx.media.virtualcam import how_to_make_one, missing_library
 
 OK, MISSING, BAD = "[green]ok[/green]", "[yellow]–[/yellow]", "[red]missing[/red]"
 
@@ -33,6 +35,7 @@ _OPTIONAL = {
     "onnx": ("model export", "pip install 'streamfx[engines]'"),
     "onnxruntime": ("engines on a CPU", "pip install 'streamfx[engines]'"),
     "openvino": ("engines on a CPU", "pip install 'streamfx[engines]'"),
+    "simpleobsws": ("streamfx obs", "pip install 'streamfx[obs]'"),
 }
 
 Row = tuple[str, str, str]
@@ -87,9 +90,20 @@ def fault_rows(labels: dict[str, str], faults: dict[str, str]) -> Iterator[Row]:
 
 
 def device_rows() -> Iterator[Row]:
-    cameras = sorted(path.name for path in Path("/dev").glob("video*")) if sys.platform == "linux" else []
-    if sys.platform == "linux":
-        yield (OK if cameras else MISSING), "cameras", ", ".join(cameras) or "none found under /dev/video*"
+    """Cameras, microphones, and what a virtual camera lacks."""
+    for kind, find in (("cameras", cameras), ("microphones", microphones)):
+        try:
+            found = [device for device in find() if device.url != f"microphone://{DEFAULT}"]
+            text = f"{len(found)}: {', '.join(map(str, found))}" if found else "none found"
+        except StreamFXError as error:
+            found, text = [], str(error)
+        yield (OK if found else MISSING), kind, text
+    lacking = missing_library()
+    if lacking:
+        yield MISSING, "virtual camera", f"its library: {lacking}"
+        return
+    virtual = virtual_cameras()
+    yield (OK if virtual else MISSING), "virtual camera", ", ".join(map(str, virtual)) or f"none; {how_to_make_one()}"
 
 
 def filter_rows() -> Iterator[Row]:

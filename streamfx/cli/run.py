@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from streamfx.cli.display import make_display, print_summary
+from streamfx.cli.trial import try_outputs
 from streamfx.config import RunConfig
 from streamfx.core.errors import StreamFXError, UsageError
 from streamfx.core.signals import on_stop_signal
@@ -30,6 +31,14 @@ def run_session(config: RunConfig) -> None:
         _run_to_the_end(config)
     except asyncio.CancelledError:  # the second Ctrl-C
         raise KeyboardInterrupt from None
+    except StreamFXError as error:
+        raise type(error)(config.without_secrets(str(error))) from error
+
+
+def try_run(config: RunConfig) -> int:
+    """Tries the outputs of a run without sending a picture. Returns the exit code. Raises ``StreamFXError``."""
+    try:
+        return try_outputs([config.session_settings()])
     except StreamFXError as error:
         raise type(error)(config.without_secrets(str(error))) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_URL_WITH_PATH = re.compile(r"\b(?P<scheme>rtmps?|srt|rtsp)://(?P<rest>[^\s'\"]+)", re.IGNORECASE)
+_URL_WITH_PATH = re.compile(r"\b(?P<scheme>rtmps?|srt|rtsps?)://(?P<rest>[^\s'\"]+)", re.IGNORECASE)
 
 
 class StreamFXError(Exception):

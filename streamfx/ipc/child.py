@@ -50,11 +50,12 @@ class Child:
         """The last line it printed to stderr, or an empty string."""
         return self._stderr[-1] if self._stderr else ""
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Sends without waiting. The caller bounds what is under way (one request, or one a free slot);
-        a child that has died takes nothing and raises nothing: ``receive`` tells."""
+    def send(self, message: dict[str, Any], data: bytes = b"") -> None:
+        """Sends without waiting; ``data`` is the other side's ``message["data"]``. The caller bounds what is under way
+        (one request, or one a free slot); a child that has died takes nothing and raises nothing: ``receive`` tells."""
         if not self._stdin.is_closing():
-            self._stdin.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            told = message | {"data_size": len(data)} if data else message
+            self._stdin.write(json.dumps(told, separators=(",", ":")).encode() + b"\n" + data)
 
     async def receive(self) -> dict[str, Any] | None:
         """The next message, or None when the child has closed its side (it is ending or dead)."""
@@ -66,6 +67,13 @@ class Child:
             return None
         message: dict[str, Any] = json.loads(line)
         return message
+
+    async def read(self, size: int) -> bytes | None:
+        """The ``size`` bytes that follow a message which promised them, or None when the child has closed its side."""
+        try:
+            return await self._stdout.readexactly(size)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return None
 
     def end_input(self) -> None:
         """Closes its stdin once all was sent, which asks it to finish and leave."""

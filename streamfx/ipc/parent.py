@@ -31,20 +31,28 @@ class Parent:
 
     def _listen(self, source: BinaryIO) -> None:
         for line in source:
-            self._inbox.put(json.loads(line))
+            message = json.loads(line)
+            if "data_size" in message:
+                message["data"] = source.read(message.pop("data_size"))
+            self._inbox.put(message)
         self._inbox.put(None)
         # The parent is done with us or dead. A call that never returns must not make us an orphan.
         timer = threading.Timer(_PATIENCE, os._exit, args=(1,))
         timer.daemon = True
         timer.start()
 
-    def receive(self) -> dict[str, Any] | None:
-        """The next message; blocks. None when there will be no more: finish and leave."""
-        return self._inbox.get()
-
-    def send(self, **message: Any) -> None:
-        """Sends one message; a parent that is gone is noticed by ``receive``."""
+    def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
+        """The next message; blocks. None when there will be no more: finish and leave. Raises ``TimeoutError`` after
+        ``timeout`` seconds."""
         try:
-            self._outbox.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            return self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def send(self, data: bytes = b"", **message: Any) -> None:
+        """Sends one message, with bytes after it that it tells the number of; a parent that is gone is noticed by
+        ``receive``."""
+        try:
+            self._outbox.write(json.dumps(message, separators=(",", ":")).encode() + b"\n" + data)
         except BrokenPipeError:
             self._inbox.put(None)

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class Shared:
-    """Things that several sources of one program use together (a listening port): made for the first, closed
+    """Things that several sources or sinks use together (a listening port, an encoder): made for the first, closed
     after the last."""
 
     def __init__(self) -> None:
@@ -63,11 +63,15 @@ class Shared:
         try:
             yield self._things[key][1]
         finally:
-            async with self._lock:
-                self._users[key] -= 1
-                if self._users[key] == 0:
-                    manager, _ = self._things.pop(key)
-                    await manager.__aexit__(None, None, None)
+            # Shielded: one who is cancelled on the way out would keep it open for ever.
+            await asyncio.shield(self._leave(key))
+
+    async def _leave(self, key: Hashable) -> None:
+        async with self._lock:
+            self._users[key] -= 1
+            if self._users[key] == 0:
+                manager, _ = self._things.pop(key)
+                await manager.__aexit__(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +186,32 @@ class Sink(Protocol):
 
 SourceFactory = Callable[[MediaUrl, SourceRequest], AbstractAsyncContextManager[Source]]
 SinkFactory = Callable[[MediaUrl, OutputFormat], Sink]
+PushFactory = Callable[[MediaUrl, OutputFormat, Shared], Sink]
 
 _SOURCES = {
     "file": "streamfx.media.files:open_file",
     "testpattern": "streamfx.media.testpattern:open_pattern",
+    "camera": "streamfx.media.camera:open_camera",
+    "microphone": "streamfx.media.camera:open_microphone",
     "rtmp": "streamfx.media.rtmp.source:open_rtmp",
     "rtmps": "streamfx.media.rtmp.source:open_rtmp",
+    "rtsp": "streamfx.media.rtsp:open_rtsp",
+    "rtsps": "streamfx.media.rtsp:open_rtsp",
+    "srt": "streamfx.media.srt:open_srt",
 }
 _SINKS = {
     "file": "streamfx.media.output:file_output",
-    "rtmp": "streamfx.media.output:push_output",
-    "rtmps": "streamfx.media.output:push_output",
+    "virtualcam": "streamfx.media.virtualcam:virtual_camera",
+    "rtmp": "streamfx.media.target:push_output",
+    "rtmps": "streamfx.media.target:push_output",
+    "rtsp": "streamfx.media.target:push_output",
+    "rtsps": "streamfx.media.target:push_output",
+    "srt": "streamfx.media.srt:srt_output",
 }
-LIVE_SINKS = frozenset({"rtmp", "rtmps"})
+LIVE_SINKS = frozenset({"rtmp", "rtmps", "rtsp", "rtsps", "srt", "virtualcam"})
 """Schemes of outputs that take frames in real time only."""
+_PUSHES = frozenset({"rtmp", "rtmps", "rtsp", "rtsps", "srt"})
+"""Those of them that share an encoder with others of an equal format."""
 
 
 def open_source(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextManager[Source]:
@@ -203,16 +219,22 @@ def open_source(url: MediaUrl, request: SourceRequest) -> AbstractAsyncContextMa
     return cast(SourceFactory, _resolve(_SOURCES, url, "input"))(url, request)
 
 
-def make_sink(url: MediaUrl, output: OutputFormat) -> Sink:
-    """The sink behind ``url``. Raises ``UsageError`` for an unknown scheme or option."""
-    return cast(SinkFactory, _resolve(_SINKS, url, "output"))(url, output)
+def make_sink(url: MediaUrl, output: OutputFormat, encoders: Shared) -> Sink:
+    """The sink behind ``url``. ``encoders``: of the session, where live connections find the one that they share.
+    Raises ``UsageError`` for an unknown scheme or option."""
+    factory = _resolve(_SINKS, url, "output")
+    if url.scheme in _PUSHES:
+        return cast(PushFactory, factory)(url, output, encoders)
+    return cast(SinkFactory, factory)(url, output)
 
 
 def check_scheme(url: MediaUrl, *, output: bool) -> None:
     """Raises ``UsageError`` unless something here reads (or writes) such URLs."""
     table, role = (_SINKS, "output") if output else (_SOURCES, "input")
     if url.scheme not in table:
-        near = difflib.get_close_matches(url.scheme, list(table), 1)
+        near = difflib.get_close_matches(url.scheme, list(table), 3)
+        # Rather two letters that changed places than another letter.
+        near.sort(key=lambda scheme: sorted(scheme) != sorted(url.scheme))
         hint = f"did you mean {near[0]}://?" if near else f"use a file path, {', '.join(f'{s}://' for s in table)}"
         raise UsageError(f"{url.scheme}:// is no known {role}; {hint}")
 

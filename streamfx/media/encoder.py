@@ -1,14 +1,15 @@
-"""Frames to a container: H.264 and AAC into a file or an RTMP connection. Runs in the output's own process."""
+"""Frames to a container: H.264 and AAC. Runs in a process of its own."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import IO, Any
 
 import av
 import av.logging
 import numpy as np
 from av.container import OutputContainer
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
@@ -16,9 +17,9 @@ from streamfx.media.base import OutputFormat
 from streamfx.media.convert import COLOUR_TAGS, colorspace_of, for_encoder
 from streamfx.media.encoders import CODECS, RECIPES, SOFTWARE
 from streamfx.media.hwaccel import accelerator
+from streamfx.media.packets import VIDEO_TICKS
 
-_TICKS = 90_000
-"""Time base of video: whole ticks a frame at 24, 25, 30, 50, 60 and the NTSC rates."""
+HLS = "hls"
 
 PLAYABLE_AFTER_CRASH = {
     # Fragments while it is written, an ordinary file once it is finished. The delayed header knows of reordering and
@@ -28,6 +29,13 @@ PLAYABLE_AFTER_CRASH = {
     "matroska": {"cluster_time_limit": "1000"},
     "mpegts": {},
     "flv": {},
+    # A window of segments that players follow; what has left it is removed.
+    HLS: {
+        "hls_time": "2",
+        "hls_list_size": "6",
+        "hls_delete_threshold": "3",
+        "hls_flags": "independent_segments+delete_segments+temp_file",
+    },
 }
 """Containers we write to files, with options that leave a playable file whatever happens."""
 
@@ -44,20 +52,29 @@ class HardwareError(Exception):
 class Encoder:
     """An open container that takes pictures and sound.
 
-    ``place``: a path or URL; ``container``: FFmpeg's name of the format; ``push``: a live connection, which gets a
-    constant bitrate, no reordering and timestamps from 0, instead of constant quality; ``encoder``: one of ``CODECS``.
-    Every method may block for as long as the other end does. Raises ``av.FFmpegError`` and ``OSError``, and
-    ``HardwareError`` (at first before anything is written).
+    ``place``: a path or an open file; ``container``: FFmpeg's name of the format; ``push``: for a live
+    connection, at a constant bitrate and without reordering, instead of constant quality, as HLS is always encoded,
+    which is watched while it is written; ``encoder``: one of ``CODECS``; ``hls_flags``: more flags of FFmpeg's for
+    it, each with a + before. Every method may block for as long as the place does. Raises ``av.FFmpegError`` and
+    ``OSError``, and ``HardwareError`` (at first before anything is written).
     """
 
-    def __init__(self, place: str, container: str, output: OutputFormat, push: bool, encoder: str = SOFTWARE) -> None:
+    def __init__(
+        self,
+        place: str | IO[bytes],
+        container: str,
+        output: OutputFormat,
+        push: bool,
+        encoder: str = SOFTWARE,
+        hls_flags: str = "",
+    ) -> None:
         av.logging.set_level(None)
         # What has been muxed goes to the disk at once: a killed process takes its buffers with it.
         options = {"flush_packets": "1"} | PLAYABLE_AFTER_CRASH.get(container, {})
-        if push:
-            options = {"flvflags": "no_duration_filesize", "rw_timeout": "5000000"}
+        if container == HLS:
+            options["hls_flags"] += hls_flags
         self._output = output
-        self._push = push
+        self._push = push or container == HLS
         self._encoder = encoder
         self._pixels = "yuv420p" if encoder == SOFTWARE else RECIPES[encoder].pixels
         self._origin: float | None = None if output.live else 0.0
@@ -85,7 +102,7 @@ class Encoder:
         context = stream.codec_context
         context.width, context.height = output.size
         context.pix_fmt = self._pixels
-        context.time_base = Fraction(1, _TICKS)
+        context.time_base = Fraction(1, VIDEO_TICKS)
         context.gop_size = gop
         if by_rate:
             context.bit_rate = rate
@@ -97,7 +114,7 @@ class Encoder:
     def _software_stream(self, rate: int) -> av.VideoStream:
         options: dict[str, str] = {"preset": self._output.encode.preset, "sc_threshold": "0"}
         if self._push:
-            options |= {"tune": "zerolatency", "maxrate": str(rate), "bufsize": str(rate)}
+            options |= {"tune": "zerolatency", "forced-idr": "1", "maxrate": str(rate), "bufsize": str(rate)}
         elif not self._output.encode.video_bitrate:
             options["crf"] = "20"
         stream = self._container.add_stream(CODECS[SOFTWARE], rate=self._output.fps, options=options)
@@ -129,16 +146,18 @@ class Encoder:
         stream.codec_context.bit_rate = self._output.encode.audio_bitrate
         return stream
 
-    def prepare(self, pixels: Pixels, pts: float) -> av.VideoFrame | None:
-        """The picture in the encoder's format; ``pixels`` is free again afterwards. None if its time has passed."""
+    def prepare(self, pixels: Pixels, pts: float, key: bool = False) -> av.VideoFrame | None:
+        """The picture in the encoder's format, to become a key frame if ``key``; ``pixels`` is free again afterwards.
+        None if its time has passed."""
         if self._origin is None:
             self._origin = pts
-        tick = round((pts - self._origin) * _TICKS)
+        tick = round((pts - self._origin) * VIDEO_TICKS)
         if tick <= self._last_tick:
             return None
         self._last_tick = tick
         frame = for_encoder(self._reformatter, pixels, self._matrix, format=self._pixels)
-        frame.pts, frame.time_base = tick, Fraction(1, _TICKS)
+        frame.pict_type = PictureType.I if key else PictureType.NONE
+        frame.pts, frame.time_base = tick, Fraction(1, VIDEO_TICKS)
         return frame
 
     def write_video(self, frame: av.VideoFrame) -> None:

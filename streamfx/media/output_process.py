@@ -1,4 +1,4 @@
-"""What runs in an output's process: ``python -m streamfx.media.output_process``, started by ``media.output``."""
+"""What runs in a file's process: ``python -m streamfx.media.output_process``, started by ``media.output``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import av
 import numpy as np
 
-from streamfx.core.errors import redact
 from streamfx.ipc.arena import Arena
 from streamfx.ipc.parent import Parent
 from streamfx.media.base import EncodeSettings, OutputFormat
@@ -27,27 +26,26 @@ def main() -> int:
     output = format_from_json(hello["output"])
     arena = Arena.attach(hello["arena"])
     try:
-        encoder = Encoder(hello["place"], hello["container"], output, hello["push"], hello["encoder"])
+        encoder = Encoder(hello["place"], hello["container"], output, False, hello["encoder"], hello["hls_flags"])
         parent.send(kind="live")
-        _serve(parent, encoder, arena, SlotLayout(output.size))
+        serve(parent, encoder, arena, SlotLayout(output.size))
         encoder.finish()
     except HardwareError as error:
-        parent.send(kind="encoder failed", error=_sentence(error, hello["secrets"]))
+        parent.send(kind="encoder failed", error=sentence(error))
         os._exit(1)
     except (av.FFmpegError, OSError, ValueError) as error:
-        parent.send(kind="error", error=_sentence(error, hello["secrets"]), fatal=not hello["push"])
-        # Closing a container whose peer is gone can block for seconds; there is nothing left to save in it.
+        parent.send(kind="error", error=sentence(error))
         os._exit(1)
     parent.send(kind="finished", bytes=encoder.bytes)
     return 0
 
 
-def _serve(parent: Parent, encoder: Encoder, arena: Arena, layout: SlotLayout) -> None:
+def serve(parent: Parent, encoder: Encoder, arena: Arena, layout: SlotLayout) -> None:
     """Takes pictures and sound until the parent has no more. A slot is given back as soon as it was read."""
     while (message := parent.receive()) is not None:
         slot = message["slot"]
         if message["kind"] == "video":
-            frame = encoder.prepare(layout.video(arena, slot), message["pts"])
+            frame = encoder.prepare(layout.video(arena, slot), message["pts"], message["key"])
             parent.send(kind="free", lane="video", slot=slot)
             if frame is not None:
                 encoder.write_video(frame)
@@ -72,9 +70,9 @@ def format_from_json(values: dict[str, Any]) -> OutputFormat:
     )
 
 
-def _sentence(error: Exception, secrets: list[str]) -> str:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return redact(reason, secrets)
+def sentence(error: Exception) -> str:
+    """What an error says, without what it says it about: a path or a URL."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 if __name__ == "__main__":

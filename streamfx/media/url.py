@@ -19,7 +19,8 @@ _FALSE = {"0", "false", "no", "off"}
 
 @dataclass(frozen=True, slots=True)
 class MediaUrl:
-    """``raw`` is what the user wrote, secrets included: never show it, show ``str(url)``."""
+    """``raw`` is what the user wrote, secrets included: never show it, show ``str(url)``. ``platform``: whose server it
+    is, if it was named so (``media.platforms``), and ``account``, which of its keys."""
 
     raw: str = field(repr=False)
     scheme: str
@@ -27,6 +28,8 @@ class MediaUrl:
     port: int | None = None
     path: str = field(default="", repr=False)
     options: dict[str, str] = field(default_factory=dict, repr=False)
+    platform: str = ""
+    account: str = ""
 
     @classmethod
     def parse(cls, raw: str) -> MediaUrl:
@@ -51,15 +54,24 @@ class MediaUrl:
         return cls(raw, match[1].lower(), parts.hostname or "", port, parts.path, options)
 
     def __str__(self) -> str:
+        if self.platform:
+            return f"{self.platform} ({self.account})" if self.account else self.platform
         return self.path if self.scheme == "file" else redact(self.raw)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that must not be shown: the whole URL and its last path part, where that is a stream key."""
+        """Texts that must not be shown: the whole URL, its last path part and query where those are a stream key,
+        passwords."""
+        if self.scheme in {"rtsp", "rtsps", "srt"}:
+            login, at, _ = self.raw.partition("://")[2].partition("?")[0].rpartition("@")
+            password = login.partition(":")[2] if at else ""
+            hidden = (password, unquote(password), *(self.options.get(name, "") for name in ("passphrase", "streamid")))
+            return (self.raw, *(text for text in hidden if len(text) > 3))
         if self.scheme not in {"rtmp", "rtmps"}:
             return ()
-        key = self.path.rpartition("/")[2]
-        return (self.raw, key) if len(key) > 3 else (self.raw,)
+        parts = (self.path.rpartition("/")[2], self.raw.partition("?")[2])
+        long = (value for value in self.options.values() if len(value) > 7)
+        return (self.raw, *(part for part in parts if len(part) > 3), *long)
 
     def flag(self, name: str, default: bool) -> bool:
         """A yes/no option: ``?name=1``. Raises ``UsageError``."""

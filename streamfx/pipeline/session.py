@@ -38,6 +38,7 @@ from streamfx.media.base import (
     open_source,
 )
 from streamfx.media.encoders import AUTO
+from streamfx.media.platforms import fitted
 from streamfx.media.url import MediaUrl
 from streamfx.pipeline.canvas import FPS, SIZE, Canvas
 from streamfx.pipeline.live import LiveFlow
@@ -116,6 +117,7 @@ class Session:
         self._clock = clock or MonotonicClock()
         self._on_event = on_event or (lambda kind, text: None)
         self._shared = shared or Shared()
+        self._encoders = Shared()
         self._own_sinks = tuple(sinks)
         self._open = open
         self._ids = itertools.count(1)
@@ -179,7 +181,7 @@ class Session:
         """Ends the session soon: outputs are finished within ``STOP_GRACE`` seconds."""
         self._interrupted = True
         self._stopping.set()
-        if self.state in (SessionState.NEW, SessionState.OPENING) and self._opening is not None:
+        if self.state is SessionState.OPENING and self._source is None and self._opening is not None:
             self._opening.reschedule(asyncio.get_running_loop().time())
 
     def set_params(self, values: dict[str, Any]) -> None:
@@ -222,7 +224,7 @@ class Session:
         output, group = self._format, self._group
         if output is None or group is None or not isinstance(self._flow, LiveFlow) or self._stopping.is_set():
             raise UsageError("outputs can be added to a session only while it runs live; try again then")
-        entry = _Output(next(self._ids), make_sink(url, output), url)
+        entry = _Output(next(self._ids), make_sink(url, fitted(url, output), self._encoders), url)
         self._outputs.append(entry)
         self._sinks.append(entry.sink)
         self._start_output(group, entry)
@@ -307,7 +309,7 @@ class Session:
             await self._check_output(url, taken, resolve=False)
             taken[_place(url)] = "another output"
         for url in self._settings.outputs:
-            if url.scheme != "file":
+            if url.host:
                 await _check_host(url)
 
     def _places(self) -> dict[Hashable, str]:
@@ -316,16 +318,25 @@ class Session:
         return taken | {_place(entry.url): "another output" for entry in self._outputs if entry.url is not None}
 
     async def _check_output(self, url: MediaUrl, taken: dict[Hashable, str], resolve: bool = True) -> None:
-        from streamfx.media.output import check_stream, check_writable
+        from streamfx.media import srt
+        from streamfx.media.output import check_writable
+        from streamfx.media.target import check_stream
 
         check_scheme(url, output=True)
         if _place(url) in taken:
             raise UsageError(f"output {url} is {taken[_place(url)]} as well; name each place once")
         if url.scheme == "file":
             check_writable(url)
+        elif url.scheme == "virtualcam":
+            from streamfx.media.virtualcam import check_device
+
+            await asyncio.to_thread(check_device, url)
         else:
-            check_stream(url)
-            if resolve:
+            if url.scheme == "srt":
+                srt.check_output(url)
+            else:
+                check_stream(url)
+            if resolve and url.host:
                 await _check_host(url)
         if self._settings.encode.encoder != AUTO:
             await hardware.pick(self._settings.encode.encoder, wait=True)
@@ -341,7 +352,10 @@ class Session:
         self._source = source
         self._format = output = self._output_format(source.info)
         self._outputs = [_Output(next(self._ids), sink, None) for sink in self._own_sinks]
-        self._outputs += [_Output(next(self._ids), make_sink(url, output), url) for url in self._settings.outputs]
+        self._outputs += [
+            _Output(next(self._ids), make_sink(url, fitted(url, output), self._encoders), url)
+            for url in self._settings.outputs
+        ]
         self._sinks = [entry.sink for entry in self._outputs]
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -526,6 +540,8 @@ def _cores() -> int:
 
 def _place(url: MediaUrl) -> Hashable:
     """What two URLs of the same place have in common: for files that exist it sees through links."""
+    if url.scheme in ("camera", "virtualcam") and url.path:
+        return url.path
     if url.scheme != "file":
         return url.raw
     try:

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from streamfx import __version__
-from streamfx.server import metrics, routes_media, routes_sessions
+from streamfx.server import metrics, routes_hls, routes_media, routes_sessions
 from streamfx.server.guard import GuardRules, guard
 from streamfx.server.manager import Manager
 from streamfx.server.problems import install
@@ -42,6 +42,7 @@ def create_app(manager: Manager) -> FastAPI:
     app.state.manager = manager
     install(app)
     app.include_router(routes_sessions.router)
+    app.include_router(routes_hls.router)
     app.include_router(metrics.router)
 
     @app.get("/", include_in_schema=False)
@@ -64,6 +65,7 @@ def guarded(app: FastAPI, config: ServeConfig) -> ASGIApp:
         token=config.secret,
         trusted_hosts=None if config.secret else _LOOPBACK | {config.host},
         public_paths=is_public,
+        player_paths=is_for_players,
         max_body=config.limits.body_bytes,
         rate=config.limits.requests_per_second,
         burst=config.limits.requests_burst,
@@ -76,3 +78,8 @@ def guarded(app: FastAPI, config: ServeConfig) -> ASGIApp:
 def is_public(path: str) -> bool:
     """What needs no token: whether we are well, and the page itself (which holds nothing, and asks for the token)."""
     return path in ("/", "/healthz", "/readyz", "/favicon.ico") or path.startswith(("/static/", "/view/"))
+
+
+def is_for_players(path: str) -> bool:
+    """What video players ask for: they can send a password (of the URL), but no header that they are told."""
+    return path.startswith("/sessions/") and "/hls/" in path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import ipaddress
@@ -41,12 +42,14 @@ _MOST_ADDRESSES = 4096
 class GuardRules:
     """``token``: bearer token every call needs, empty for none. ``trusted_hosts``: host names by which a server without
     a token may be called (another one means that a web site has its name point to us); None: any. ``public_paths``:
-    what needs no token. ``rate``, ``burst``: requests per second and at once from one address. ``cors_origins``: web
-    sites whose pages may call us."""
+    what needs no token. ``player_paths``: what players ask for, which know passwords only: there the token will also do
+    as one (HTTP Basic, any name). ``rate``, ``burst``: requests per second and at once from one address.
+    ``cors_origins``: web sites whose pages may call us."""
 
     token: str
     trusted_hosts: frozenset[str] | None
     public_paths: Callable[[str], bool]
+    player_paths: Callable[[str], bool] = lambda path: False
     max_body: int = 262_144
     rate: float = 50.0
     burst: int = 150
@@ -161,7 +164,7 @@ class _Guard:
             if wait:
                 raise _Refusal(429, "too many requests from this address; slow down", _retry_after(wait))
         if self._rules.token and not self._rules.public_paths(path):
-            self._authenticate(address, headers)
+            self._authenticate(address, headers, self._rules.player_paths(path))
 
     def _check_host(self, headers: Headers) -> None:
         trusted = self._rules.trusted_hosts
@@ -179,11 +182,13 @@ class _Guard:
         except ValueError:
             return False
 
-    def _authenticate(self, address: str, headers: Headers) -> None:
+    def _authenticate(self, address: str, headers: Headers, player: bool) -> None:
         wait = self._failures.wait(address)
         if wait:
             raise _Refusal(429, "too many wrong tokens from this address; wait a minute", _retry_after(wait))
         scheme, _, token = headers.get("authorization", "").partition(" ")
+        if player and scheme.lower() == "basic":
+            scheme, token = "bearer", _password(token)
         given = hashlib.sha256(token.strip().encode("utf-8", "surrogateescape")).digest()
         if scheme.lower() == "bearer" and hmac.compare_digest(given, self._digest):
             return
@@ -191,7 +196,8 @@ class _Guard:
             self._failures.take(address)
             logger.warning("wrong token address=%s", address)
         sentence = "the token is wrong" if token else "a token is needed"
-        header = {"WWW-Authenticate": 'Bearer realm="streamfx"'}
+        # A browser asks its user for a password when it hears of Basic: the page has its own way.
+        header = {"WWW-Authenticate": ('Basic realm="streamfx", ' if player else "") + 'Bearer realm="streamfx"'}
         raise _Refusal(401, f"{sentence}; send the server's as `Authorization: Bearer TOKEN`", header)
 
     def _is_preflight(self, scope: Scope, headers: Headers) -> bool:
@@ -273,6 +279,14 @@ class _Body:
 
 def _too_large(most: int) -> _Refusal:
     return _Refusal(413, f"the body is larger than {most} bytes; send less at once")
+
+
+def _password(credentials: str) -> str:
+    """The password in Basic credentials; for what is no such thing a text that is too short for a token."""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return "?"
 
 
 def _retry_after(seconds: float) -> dict[str, str]:

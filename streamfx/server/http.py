@@ -39,7 +39,11 @@ def describe(session: LiveSession, manager: Manager, host: str) -> dict[str, Any
         rtmp = {"url": f"rtmp://{host}:{manager.rtmp_port}/{RTMP_APP}", "key": session.rtmp_key}
     return session.describe() | {
         "ingest": {"whip": f"/whip/{session.id}" if session.config.published else None, "rtmp": rtmp},
-        "play": {"whep": f"/whep/{session.id}", "view": f"/view/{session.id}"},
+        "play": {
+            "whep": f"/whep/{session.id}",
+            "view": f"/view/{session.id}",
+            "hls": f"/sessions/{session.id}/hls/index.m3u8",
+        },
         "ice_servers": [server.as_browser_dict() for server in manager.config.webrtc.ice_servers],
     }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, Literal
 
 from streamfx.core.backoff import Backoff
@@ -19,6 +22,7 @@ from streamfx.filters.base import Params
 from streamfx.filters.registry import parse_changes, setup_fields
 from streamfx.media.base import MediaInfo, Shared
 from streamfx.media.door import Door
+from streamfx.media.hls import HlsPreview
 from streamfx.media.rtmp.publish import Publisher
 from streamfx.media.rtmp.source import deliver
 from streamfx.media.url import MediaUrl
@@ -61,8 +65,6 @@ class LiveSession:
     def __init__(
         self, id: str, config: SessionConfig, server: ServeConfig, clock: Clock, room: Room, temporary: bool = False
     ) -> None:
-        source = MediaUrl.parse(f"publish://{id}") if config.published else MediaUrl.parse(config.source)
-        outputs = tuple(MediaUrl.parse(text) for text in config.outputs)
         self.id = id
         self.config = config
         self.temporary = temporary
@@ -71,6 +73,8 @@ class LiveSession:
         self.glass = Histogram()
         """Latencies that pages measured, from capture to glass."""
         self.broadcast = Broadcast(server.webrtc.broadcast_settings(), clock, Slate)
+        settings = server.webrtc.broadcast_settings()
+        self.hls = HlsPreview(self.broadcast, clock, self._rate, lambda size: settings.bitrate("high", size))
         self.door = Door(self._door_changed)
         self.rtmp_key = config.rtmp_key.get_secret_value() if config.rtmp_key else secrets.token_urlsafe(18)
         self.peers: dict[str, Peer] = {}
@@ -80,12 +84,11 @@ class LiveSession:
         self._clock = clock
         self._room = room
         self._peer_settings: PeerSettings = server.webrtc.peer_settings()
-        encode = server.encode_of(config)
-        self._settings = config.model_copy(update={"encode": encode}).settings(source, outputs)
+        self._settings = server.settings_of(id, config)
         self._choice = self._settings.filter
         self._params: Params | None = self._choice.params if self._choice else None
-        self._outputs: dict[int, MediaUrl] = dict(enumerate(outputs, start=1))
-        self._next_output = len(outputs) + 1
+        self._outputs: dict[int, MediaUrl] = dict(enumerate(self._settings.outputs, start=1))
+        self._next_output = len(self._outputs) + 1
         self._pipeline: Session | None = None
         self._info: MediaInfo | None = None
         self._source_state = ""
@@ -95,22 +98,28 @@ class LiveSession:
         self._group: asyncio.TaskGroup | None = None
         self._ready = asyncio.Event()
         self._closing = asyncio.Event()
+        self._draining = False
+        self._rest = asyncio.Event()
+        """Set while no pipeline runs."""
+        self._rest.set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self, shared: Shared) -> None:
         """Keeps the session going until ``close``."""
         try:
             async with self.broadcast.running(), asyncio.TaskGroup() as group:
                 self._group = group
-                tasks = [
+                self._tasks = [
                     group.create_task(self._keep_streaming(shared), name=f"pipeline {self.id}"),
                     group.create_task(self._measure(), name=f"meter {self.id}"),
+                    group.create_task(self.hls.run(), name=f"hls {self.id}"),
                 ]
                 self._ready.set()
                 try:
                     await self._closing.wait()
                 finally:
                     self._group = None
-                    await asyncio.shield(self._end_all(tasks))
+                    await asyncio.shield(self._end_all())
         finally:
             self._set("ended")
             self.events.close()
@@ -123,13 +132,31 @@ class LiveSession:
         """Ends the session soon."""
         self._closing.set()
 
-    async def _end_all(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def drain(self) -> None:
+        """Takes nobody in any more, tells who publishes and watches that it ends, and waits until all that came has
+        gone out. ``close`` is still to be called, and may be at any time."""
+        self._draining = True
+        for peer in list(self.peers.values()):
+            peer.end("the server ends")
+        if self.config.published:
+            self.door.end()
+        elif self._pipeline is not None:
+            self._pipeline.stop()
+        await self._rest.wait()
+
+    def abort(self) -> None:
+        """Ends the session at once; what is on its way is lost."""
+        self._closing.set()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _end_all(self) -> None:
         for peer in list(self.peers.values()):
             peer.end("the session was ended")
         if self._pipeline is not None:
             self._pipeline.stop()
-            await asyncio.wait(tasks[:1], timeout=_CLOSE_TIMEOUT)
-        for task in tasks:
+            await asyncio.wait(self._tasks[:1], timeout=_CLOSE_TIMEOUT)
+        for task in self._tasks:
             task.cancel()
 
     # The pipeline
@@ -138,6 +165,9 @@ class LiveSession:
         """Runs the pipeline whenever there is a source for it, for ever."""
         backoff = Backoff(1.0, 30.0)
         while not self._closing.is_set():
+            if self._draining:
+                await self._closing.wait()
+                return
             if self.config.published:
                 self._set("idle")
                 await self.door.wait_for_visitor()
@@ -157,11 +187,13 @@ class LiveSession:
     async def _stream_once(self, shared: Shared) -> bool:
         """One life of the pipeline. Returns whether it ended without an error."""
         choice = replace(self._choice, params=self._params) if self._choice and self._params else self._choice
-        settings = replace(self._settings, filter=choice, outputs=tuple(self._outputs.values()))
+        outputs = tuple(_fresh(url) for url in self._outputs.values())
+        settings = replace(self._settings, filter=choice, outputs=outputs)
         opener = (lambda request: self.door.open(request, self._server.grace_s)) if self.config.published else None
         self._pipeline = session = Session(
             settings, self._clock, self._pipeline_said, shared, sinks=[self.broadcast.sink()], open=opener
         )
+        self._rest.clear()
         try:
             await session.run()
         except FilterError as error:
@@ -176,6 +208,7 @@ class LiveSession:
             return False
         finally:
             self._pipeline = self._info = None
+            self._rest.set()
             self._gauge.clear()
             self._meter = {}
         return True
@@ -209,6 +242,12 @@ class LiveSession:
     def _announce(self) -> None:
         self.events.publish("session", self.describe())
 
+    def _rate(self) -> Fraction:
+        """Frames per second of what is shown; while nothing is, a usual rate."""
+        if self._settings.fps:
+            return self._settings.fps
+        return self._info.fps if self._info and self._info.video else Fraction(30)
+
     @property
     def _hears(self) -> bool:
         """Whether the filter is driven by sound, so that sound alone will do."""
@@ -220,6 +259,11 @@ class LiveSession:
         return self._pipeline if self.state == "running" else None
 
     # What may be changed
+
+    @property
+    def filter_name(self) -> str:
+        """Of the present filter; ``none`` without one."""
+        return self._choice.type.name if self._choice else "none"
 
     @property
     def params(self) -> dict[str, Any]:
@@ -256,12 +300,16 @@ class LiveSession:
         stats = {entry["id"]: entry for entry in pipeline.stats()["outputs"]} if pipeline else {}
         return [_describe_output(id, url, stats.get(ids.get(url.raw, -1))) for id, url in self._outputs.items()]
 
+    def output_id(self, url: MediaUrl) -> int | None:
+        """The id of the output that goes there, if there is one."""
+        return next((id for id, other in self._outputs.items() if other.raw == url.raw), None)
+
     async def add_output(self, url: MediaUrl) -> int:
         """Starts to push to one more place. Raises ``UsageError`` or ``SinkError``."""
-        if any(url.raw == other.raw for other in self._outputs.values()):
+        if self.output_id(url) is not None:
             raise ConflictError(f"{url} is an output of this session already; name each place once")
         if self.pipeline is not None:
-            await self.pipeline.add_output(url)
+            await self.pipeline.add_output(_fresh(url))
         elif self.state == "starting":
             raise ConflictError("the stream is just being started; try again in a moment")
         id = self._next_output
@@ -313,7 +361,7 @@ class LiveSession:
             raise ConflictError("this session gets its stream from elsewhere; publish to another one")
         if offer.receives("video"):
             self._check_room()
-        if self._group is None:
+        if self._group is None or self._draining:
             raise ConflictError("this session has ended")
         self._opening += 1
         try:
@@ -323,7 +371,7 @@ class LiveSession:
             answer = await peer.accept(offer)
         finally:
             self._opening -= 1
-        if self._group is None:
+        if self._group is None or self._draining:
             await peer.close()
             raise ConflictError("this session has ended")
         self.peers[peer.id] = peer
@@ -356,7 +404,7 @@ class LiveSession:
     @property
     def busy(self) -> bool:
         """Whether somebody publishes or watches, or it has a source of its own."""
-        return bool(self.peers) or self.door.visitor is not None or not self.config.published
+        return bool(self.peers) or self.hls.wanted or self.door.visitor is not None or not self.config.published
 
     # What there is to know
 
@@ -440,6 +488,19 @@ class LiveSession:
             "captured_ms": None if captured is None else 1e3 * captured,
             "received_ms": 1e3 * (time.time() - age),
         }
+
+
+def _fresh(url: MediaUrl) -> MediaUrl:
+    """The output of another stream than the last: a file that is there already stays, and the next that is free, as
+    ``name.2.mp4``, is written."""
+    path = Path(url.path)
+    if url.scheme != "file" or url.flag("overwrite", False):
+        return url
+    for number in itertools.count(2):
+        if not path.exists():
+            break
+        path = Path(url.path).with_suffix(f".{number}{Path(url.path).suffix}")
+    return replace(url, path=str(path))
 
 
 def _describe_output(id: int, url: MediaUrl, stats: dict[str, Any] | None) -> dict[str, Any]:

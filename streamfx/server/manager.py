@@ -77,6 +77,24 @@ class Manager:
                 logger.warning("no publishing by RTMP: %s", error)
             yield
 
+    async def drain(self, within: float) -> None:
+        """Takes no new publishers and viewers, tells those there are that it ends, and lets what came go out, for at
+        most ``within`` seconds."""
+        self.accepting = False
+        for session in self.sessions.values():
+            session.events.close()  # such streams last as long as their sessions do, and the server waits for them
+        for remove in self._routes.values():
+            remove()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within), asyncio.TaskGroup() as group:
+                for session in self.sessions.values():
+                    group.create_task(session.drain(), name=f"drain {session.id}")
+
+    def abort(self) -> None:
+        """Ends all sessions at once; what is on its way is lost."""
+        for session in self.sessions.values():
+            session.abort()
+
     async def _end_all(self) -> None:
         for session in self.sessions.values():
             session.close()
@@ -90,6 +108,8 @@ class Manager:
 
     async def create(self, id: str | None, config: SessionConfig) -> LiveSession:
         """A new session, temporary. Raises ``FullError``, ``ConflictError`` or ``UsageError``."""
+        if not self.accepting:
+            raise FullError("the server is about to end; try again when it is back")
         id = id or secrets.token_hex(4)
         if id in self.sessions:
             raise ConflictError(f"there is a session {id!r} already; choose another id")

@@ -24,7 +24,11 @@ class SessionRequest(_Request):
     """A session to be made."""
 
     id: SessionId | None = None
-    source: str = Field("publish", max_length=2048, description="`publish`, rtmp(s)://HOST/APP/KEY or testpattern://")
+    source: str = Field(
+        "publish",
+        max_length=2048,
+        description="`publish`, rtmp(s)://HOST/APP/KEY, rtsp(s)://HOST/PATH, srt://HOST:PORT or testpattern://",
+    )
     filter: FilterRequest | None = None
     size: str | None = Field(None, max_length=16, description="WIDTHxHEIGHT; null: the source's", examples=["1280x720"])
     fps: float | None = Field(None, ge=1, le=120)
@@ -34,7 +38,9 @@ class SessionRequest(_Request):
 class OutputRequest(_Request):
     """A place to push to."""
 
-    url: str = Field(max_length=2048, description="rtmp(s)://HOST/APP/KEY")
+    url: str = Field(
+        max_length=2048, description="rtmp(s)://HOST/APP/KEY, rtsp(s)://…, srt://HOST:PORT, or a platform: twitch:KEY"
+    )
 
 
 class LatencyReport(_Request):
@@ -85,6 +91,7 @@ class Play(BaseModel):
 
     whep: str
     view: str
+    hls: str
 
 
 class Publisher(BaseModel):

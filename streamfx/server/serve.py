@@ -7,7 +7,8 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 import uvicorn
 
@@ -15,8 +16,10 @@ from streamfx.core.errors import UsageError
 from streamfx.core.signals import on_stop_signal
 from streamfx.media import hardware
 from streamfx.media.encoders import AUTO
+from streamfx.server import systemd
 from streamfx.server.app import create_app, guarded
 from streamfx.server.manager import Manager
+from streamfx.server.reload import reload_on_signal
 from streamfx.server.settings import ServeConfig
 
 logger = logging.getLogger(__name__)
@@ -51,10 +54,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -> None:
-    """Serves until SIGINT or SIGTERM. ``on_ready`` is told the page's address once everything listens.
+async def serve(
+    config: ServeConfig,
+    on_ready: Callable[[str, Manager], None],
+    *,
+    reread: Callable[[], ServeConfig] | None = None,
+    watch: Callable[[Manager], Coroutine[Any, Any, None]] | None = None,
+) -> None:
+    """Serves until SIGINT or SIGTERM: the first ends it in good order, within ``drain_s``; a second one at once.
 
-    Raises ``UsageError`` or ``SourceError`` for what keeps it from starting.
+    ``on_ready`` is told the page's address once everything listens. ``watch`` runs beside until the end. SIGHUP calls
+    ``reread`` and applies what can be (``server.reload``). Raises ``UsageError`` or ``SourceError`` for what keeps it
+    from starting.
     """
     for name in sorted({config.encode_of(session).encoder for session in config.all_sessions().values()} - {AUTO}):
         await hardware.pick(name, wait=True)
@@ -81,27 +92,41 @@ async def serve(config: ServeConfig, on_ready: Callable[[str, Manager], None]) -
         server = _Server(settings)
 
         def stop(again: bool) -> None:
-            # The first signal ends the server in good order, a second one at once.
-            server.force_exit = again
             server.stopping.set()
+            if again:
+                server.force_exit = True
+                manager.abort()
 
         async with manager.running():
             with on_stop_signal(stop):
-                await _serve(server, listener, manager, lambda: on_ready(_address(config, listener), manager))
+                beside: list[Coroutine[Any, Any, None]] = [systemd.keep_alive()]
+                if watch is not None:
+                    beside.append(watch(manager))
+                if reread is not None:
+                    beside.append(reload_on_signal(manager, reread))
+                await _serve(server, listener, manager, lambda: on_ready(_address(config, listener), manager), beside)
 
 
-async def _serve(server: _Server, listener: socket.socket, manager: Manager, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    server: _Server,
+    listener: socket.socket,
+    manager: Manager,
+    on_ready: Callable[[], None],
+    beside: Sequence[Coroutine[Any, Any, None]],
+) -> None:
     async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(work) for work in beside]
         group.create_task(server.serve_to_the_end(listener), name="http")
         await server.ready.wait()
         if not server.stopping.is_set():
             on_ready()
+            systemd.tell("READY=1")
         await server.stopping.wait()
-        # Streams of events last as long as their sessions do: end those first.
-        manager.accepting = False
-        for session in manager.sessions.values():
-            session.events.close()
+        systemd.tell("STOPPING=1")
+        await manager.drain(manager.config.drain_s)
         server.should_exit = True
+        for task in tasks:
+            task.cancel()
 
 
 def _listen(config: ServeConfig) -> socket.socket:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from aiortc import RTCIceServer
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -15,9 +15,14 @@ from streamfx.config import EncodeConfig, FilterConfig, StreamConfig, read_confi
 from streamfx.core.errors import UsageError
 from streamfx.filters.chain import Chain
 from streamfx.filters.registry import AnyFilter, load, setup_fields, target_of
+from streamfx.media import srt
+from streamfx.media.platforms import output_url
 from streamfx.media.url import MediaUrl
 from streamfx.media.webrtc.broadcast import BroadcastSettings
 from streamfx.media.webrtc.peer import PeerSettings
+from streamfx.pipeline.settings import SessionSettings
+
+_STREAMS = ("rtmp", "rtmps", "rtsp", "rtsps", "srt")
 
 PUBLISH = "publish"
 """The source of a session that takes whoever publishes to it, by WHIP or RTMP."""
@@ -134,11 +139,13 @@ class ServeConfig(_Strict):
     tls_key: Path | None = Field(None, description="its private key in PEM")
     cors_origins: list[str] = Field(default_factory=list, description="other web sites whose pages may call us")
     filter: FilterConfig | None = Field(None, description="of the session `live`, unless that is under `sessions`")
+    outputs: list[str] = Field(default_factory=list, description="of the session `live`; `to:` is the same")
     encode: EncodeConfig = Field(
         default_factory=EncodeConfig, description="how outputs are encoded, of sessions that have no `encode`"
     )
     sessions: dict[SessionId, SessionConfig] = Field(default_factory=dict)
     grace_s: float = Field(60, ge=0, le=86_400, description="how long a publisher may be away until its stream ends")
+    drain_s: float = Field(10, ge=0, le=3600, description="what streams get at most to go out when the server ends")
     webrtc: WebRtcConfig = Field(default_factory=WebRtcConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
 
@@ -174,23 +181,75 @@ class ServeConfig(_Strict):
         for path in (self.tls_cert, self.tls_key):
             if path is not None and not path.is_file():
                 raise UsageError(f"{path} does not exist; name the PEM file of the certificate and of its key")
+        if self.outputs and "live" in self.sessions:
+            raise UsageError("outputs are given for the session live, which is under `sessions` too; name them there")
 
     def all_sessions(self) -> dict[str, SessionConfig]:
         """The configured sessions, with the one called ``live`` that is always there."""
-        live = {} if "live" in self.sessions else {"live": SessionConfig(filter=self.filter)}
-        return live | self.sessions
+        live = SessionConfig(filter=self.filter, outputs=self.outputs)
+        return ({} if "live" in self.sessions else {"live": live}) | self.sessions
 
     def encode_of(self, session: SessionConfig) -> EncodeConfig:
         """How a session's outputs are encoded."""
         return session.encode if "encode" in session.model_fields_set else self.encode
 
+    def settings_of(self, id: str, session: SessionConfig) -> SessionSettings:
+        """What the pipeline of a session needs of it. Raises ``UsageError`` or ``FilterError``."""
+        source = MediaUrl.parse(f"publish://{id}") if session.published else MediaUrl.parse(session.source)
+        outputs = tuple(output_url(text) for text in session.outputs)
+        return session.model_copy(update={"encode": self.encode_of(session)}).settings(source, outputs)
+
+
+class RelayConfig(ServeConfig, SessionConfig):
+    """A server whose session ``live`` is described at the top of the file, with a key that stays."""
+
+    rtmp_port: int | None = Field(1935, ge=0, le=65_535, description="for publishing by RTMP; 0: off")
+
+    def check(self) -> None:
+        if "live" in self.sessions:
+            raise UsageError("the session live is what the top of the file describes; rename that under `sessions`")
+        super().check()
+        key = self.rtmp_key.get_secret_value() if self.rtmp_key else ""
+        if self.published and self.rtmp_port and not key:
+            raise UsageError(
+                "a relay needs a stream key that its publishers keep: set STREAMFX_RTMP_KEY to one (for example with: "
+                "export STREAMFX_RTMP_KEY=$(openssl rand -hex 16)), or `rtmp_key:` in the configuration"
+            )
+        if key and (len(key) < 8 or not re.fullmatch(r"[A-Za-z0-9._~-]+", key)):
+            raise UsageError("the key for publishing has less than 8 characters, or others than A-Z a-z 0-9 . _ ~ -")
+
+    def all_sessions(self) -> dict[str, SessionConfig]:
+        given = {name: getattr(self, name) for name in SessionConfig.model_fields if name in self.model_fields_set}
+        return {"live": SessionConfig(**given)} | self.sessions
+
+
+_Served = TypeVar("_Served", bound=ServeConfig)
+
 
 def load_serve_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> ServeConfig:
     """Reads the configuration; the token may come from ``STREAMFX_TOKEN``. Raises ``ConfigError``, ``UsageError``."""
+    return _load(ServeConfig, path, flags, environment, {"token": "STREAMFX_TOKEN"})
+
+
+def load_relay_config(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str]) -> RelayConfig:
+    """As ``load_serve_config``, for a relay; the key for publishing may come from ``STREAMFX_RTMP_KEY``."""
+    secrets = {"token": "STREAMFX_TOKEN", "rtmp_key": "STREAMFX_RTMP_KEY"}
+    return _load(RelayConfig, path, flags, environment, secrets)
+
+
+def _load(
+    model: type[_Served],
+    path: Path | None,
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    secrets: Mapping[str, str],
+) -> _Served:
+    """``secrets``: keys of the configuration, and the variables they may come from."""
     given = dict(flags)
-    if environment.get("STREAMFX_TOKEN"):
-        given.setdefault("token", environment["STREAMFX_TOKEN"].strip())
-    config, _ = read_config(ServeConfig, path, given, environment)
+    for name, variable in secrets.items():
+        if environment.get(variable):
+            given.setdefault(name, environment[variable].strip())
+    config, _ = read_config(model, path, given, environment)
     config.check()
     return config
 
@@ -201,9 +260,12 @@ def source_from_outside(text: str) -> str:
     if text == PUBLISH:
         return text
     url = MediaUrl.parse(text)
-    if url.scheme not in ("rtmp", "rtmps", "testpattern"):
-        raise UsageError("over HTTP a source may be `publish`, rtmp(s)://HOST/APP/KEY or testpattern://")
-    if "listen" in url.options:
+    if url.scheme not in (*_STREAMS, "testpattern"):
+        raise UsageError(
+            "over HTTP a source may be `publish`, rtmp(s)://HOST/APP/KEY, rtsp(s)://HOST/PATH, srt://HOST:PORT or "
+            "testpattern://"
+        )
+    if _listens(url):
         raise UsageError("over HTTP a source cannot listen; use `publish`, which takes RTMP as well")
     if "hwaccel" in url.options:
         raise UsageError("over HTTP a source cannot choose hwaccel; leave it out")
@@ -211,11 +273,24 @@ def source_from_outside(text: str) -> str:
 
 
 def output_from_outside(text: str) -> MediaUrl:
-    """Checks an output that was asked for over HTTP: streams only. Raises ``UsageError``."""
-    url = MediaUrl.parse(text)
-    if url.scheme not in ("rtmp", "rtmps"):
-        raise UsageError("over HTTP an output may be rtmp(s)://HOST/APP/KEY")
+    """Checks an output that was asked for over HTTP: streams only, and no keys that are kept here. Raises
+    ``UsageError``."""
+    url = output_url(text, stored=False)
+    if url.scheme not in _STREAMS:
+        raise UsageError(
+            "over HTTP an output may be rtmp(s)://HOST/APP/KEY, rtsp(s)://HOST/PATH, srt://HOST:PORT, or a platform "
+            "and its key: twitch:KEY"
+        )
+    if _listens(url):
+        raise UsageError("over HTTP an output cannot listen; name one that it is to call")
+    if url.scheme == "srt":
+        srt.check_output(url)
     return url
+
+
+def _listens(url: MediaUrl) -> bool:
+    """Whether others would call us."""
+    return "listen" in url.options or (url.scheme == "srt" and srt.listens_for_callers(url))
 
 
 def filter_from_outside(name: str, params: dict[str, Any], configured: ServeConfig) -> FilterConfig:

@@ -49,7 +49,7 @@ def test_the_pipeline_needs_no_torch() -> None:
 def test_help(flag: str) -> None:
     answer = streamfx(flag)
     assert answer.code == 0
-    for command in ("run", "filters", "models", "compile", "engines", "doctor", "--version"):
+    for command in ("run", "filters", "models", "compile", "engines", "devices", "doctor", "--version"):
         assert command in answer.out
 
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from streamfx.config import EncodeConfig, FilterConfig, RunConfig, load_config
 from streamfx.core.errors import ConfigError, StreamFXError, UsageError
 from streamfx.filters import Block, Filter, FilterInfo, Params
-from streamfx.server.settings import load_serve_config
+from streamfx.media.base import OutputFormat
+from streamfx.media.platforms import fitted
+from streamfx.server.settings import load_relay_config, load_serve_config
 from tests.support import ROOT
 
 KEY = "live_k3y-0f-the-streamer"
@@ -318,6 +320,8 @@ def test_there_are_ready_files() -> None:
 
 
 FOR_SERVERS = [path for path in READY if "streamfx serve" in path.read_text()]
+FOR_RELAYS = [path for path in READY if "streamfx relay" in path.read_text()]
+DEPLOYED = ROOT / "examples" / "deploy" / "relay.yaml"
 
 
 @pytest.mark.parametrize("path", FOR_SERVERS, ids=lambda path: path.name)
@@ -327,7 +331,22 @@ def test_ready_file_for_a_server(path: Path) -> None:
         assert session.filter is None or session.filter.name in shipped_filters()
 
 
-@pytest.mark.parametrize("path", [path for path in READY if path not in FOR_SERVERS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*FOR_RELAYS, DEPLOYED], ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_ready_file_for_a_relay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWITCH_KEY", KEY)
+    monkeypatch.setenv("YOUTUBE_KEY", KEY)
+    config = load_relay_config(path, {}, {"STREAMFX_RTMP_KEY": KEY, "STREAMFX_TOKEN": KEY})
+    settings = config.settings_of("live", config.all_sessions()["live"])
+    assert [str(url) for url in settings.outputs] == ["twitch", "youtube"]
+    assert settings.size is not None
+    assert settings.fps is not None
+    wanted = OutputFormat(settings.size, settings.fps, audio=True, live=True, encode=settings.encode)
+    assert {fitted(url, wanted) for url in settings.outputs} == {wanted}, "one encode for all"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in READY if path not in FOR_SERVERS + FOR_RELAYS], ids=lambda path: path.name
+)
 def test_ready_file(path: Path) -> None:
     keys = {"STREAM_KEY": KEY, "TWITCH_KEY": KEY + "1", "YOUTUBE_KEY": KEY + "2"}
     config = load_config(path, {}, keys)

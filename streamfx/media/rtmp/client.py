@@ -1,4 +1,4 @@
-"""An RTMP player: pulls one live stream from a server, over rtmp:// or rtmps://."""
+"""RTMP clients, over rtmp:// or rtmps://: what they share, and the player, which pulls one live stream."""
 
 from __future__ import annotations
 
@@ -83,36 +83,26 @@ class RtmpUrl:
         return f"RtmpUrl({self.tc_url}/****)"
 
 
-class RtmpPlayer:
-    """Plays one stream: an async context manager that connects when entered.
+class RtmpClient:
+    """A connection to a server, about one of its streams: an async context manager that connects when entered.
 
-    ``timeout`` (seconds) bounds each wait: for the connection, the handshake, each answer, and silence while playing.
-    ``clock`` stamps the tags. ``ssl`` replaces the system's own trust in rtmps:// certificates.
+    ``timeout`` (seconds) bounds each wait: for the connection, the handshake, each answer. ``ssl`` replaces the
+    system's own trust in rtmps:// certificates.
 
     Raises, when made, ``UsageError`` for a bad URL; everything later is a ``SourceError`` without the stream's name.
     """
 
+    DOING = ""
+    """What the connection is for, in errors."""
+
     def __init__(
-        self,
-        url: str,
-        *,
-        timeout: float = 5.0,
-        clock: Clock | None = None,
-        ssl: tls.SSLContext | None = None,
-        limits: ChunkLimits | None = None,
+        self, url: str, *, timeout: float = 5.0, ssl: tls.SSLContext | None = None, limits: ChunkLimits | None = None
     ) -> None:
         self._url = RtmpUrl.parse(url)
         self._timeout = timeout
         self._ssl = ssl
         self._limits = limits or ChunkLimits()
-        self._tags = TagReader(clock or MonotonicClock())
         self._connection: RtmpConnection | None = None
-        self._early: deque[Message] = deque()
-
-    @property
-    def metadata(self) -> dict[str, object]:
-        """The properties of the newest ``onMetaData``; empty before the first."""
-        return self._tags.metadata
 
     @property
     def bytes_received(self) -> int:
@@ -135,7 +125,7 @@ class RtmpPlayer:
         except BaseException:
             await connection.close()
             raise
-        log.info("playing host=%s port=%d app=%s", self._url.host, self._url.port, self._url.app)
+        log.info("connected host=%s port=%d app=%s", self._url.host, self._url.port, self._url.app)
         return self
 
     async def __aexit__(
@@ -143,6 +133,105 @@ class RtmpPlayer:
     ) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        url = self._url
+        where = f"{url.host}:{url.port}"
+        secure = url.scheme == "rtmps"
+        context = (self._ssl or tls.create_default_context()) if secure else None
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.open_connection(url.host, url.port, ssl=context, limit=READ_SIZE)
+        except TimeoutError:
+            raise SourceError(f"{where} did not answer within {self._timeout:g} s; check the address") from None
+        except tls.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or "no TLS"
+            raise SourceError(f"no secure connection to {where}: {reason}; check its certificate") from None
+        except ConnectionRefusedError:
+            raise SourceError(f"{where} refused the connection; check that the server runs and its port") from None
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "not reachable"
+            raise SourceError(f"cannot connect to {where}: {reason}; check the address") from None
+
+    async def _start(self, connection: RtmpConnection) -> None:
+        """Asks for the stream, once the handshake is done."""
+        raise NotImplementedError
+
+    async def _connect(self, connection: RtmpConnection, **more: object) -> None:
+        url = self._url
+        connection.control(chunks.WINDOW_ACK_SIZE, OUR_WINDOW.to_bytes(4, "big"))
+        connection.set_chunk_size()
+        about = {"app": url.app, "flashVer": "LNX 9,0,124,2", "tcUrl": url.tc_url, "fpad": False}
+        connection.command("connect", _CONNECT, about | more)
+        await self._result(connection, _CONNECT)
+
+    async def _create_stream(self, connection: RtmpConnection) -> int:
+        connection.command("createStream", _CREATE_STREAM, None)
+        answer = (await self._result(connection, _CREATE_STREAM)).arguments
+        stream = answer[1] if len(answer) > 1 else None
+        if not isinstance(stream, float) or not 0 <= stream <= 0xFFFFFFFF:
+            raise RtmpProtocolError("createStream was answered without a stream id")
+        return int(stream)
+
+    async def _result(self, connection: RtmpConnection, transaction: float) -> Command:
+        """Waits for the answer to a command of ours."""
+        await connection.flush()
+        async with asyncio.timeout(self._timeout):
+            while True:
+                message = await connection.receive(self._timeout)
+                if message is None:
+                    raise SourceError("the server closed the connection before the stream began")
+                command = parse_command(message)
+                if command is None or command.transaction != transaction:
+                    continue
+                if command.name == "_error":
+                    raise SourceError(f"the server refused: {self._description(command)}")
+                if command.name == "_result":
+                    return command
+
+    def _description(self, command: Command) -> str:
+        """What the server says, made safe to show: one short line, without the stream's name."""
+        info = command.members(1)
+        text = next((t for t in (info.get("description"), info.get("code")) if isinstance(t, str) and t), "no reason")
+        text = "".join(char if char.isprintable() else " " for char in text)
+        name = self._url.name
+        return redact(text, (name, name.partition("?")[0]))[:_SHOWN]
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns what can go wrong on a connection into one sentence."""
+        try:
+            yield
+        except TimeoutError:
+            raise SourceError(f"the server sent nothing for {self._timeout:g} s") from None
+        except RtmpProtocolError as error:
+            raise SourceError(f"{self.DOING} {self._url.host} failed: {error}") from None
+        except OSError:
+            raise SourceError(f"the connection to {self._url.host} was lost") from None
+
+
+class RtmpPlayer(RtmpClient):
+    """Plays the stream. ``timeout`` bounds silence while playing as well; ``clock`` stamps the tags."""
+
+    DOING = "playing from"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 5.0,
+        clock: Clock | None = None,
+        ssl: tls.SSLContext | None = None,
+        limits: ChunkLimits | None = None,
+    ) -> None:
+        super().__init__(url, timeout=timeout, ssl=ssl, limits=limits)
+        self._tags = TagReader(clock or MonotonicClock())
+        self._early: deque[Message] = deque()
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The properties of the newest ``onMetaData``; empty before the first."""
+        return self._tags.metadata
 
     async def tags(self) -> AsyncIterator[FlvTag]:
         """Gives the stream's tags as they come; ends when the server says that the stream ended, or closes.
@@ -166,66 +255,19 @@ class RtmpPlayer:
             for tag in tags:
                 yield tag
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        url = self._url
-        where = f"{url.host}:{url.port}"
-        secure = url.scheme == "rtmps"
-        context = (self._ssl or tls.create_default_context()) if secure else None
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await asyncio.open_connection(url.host, url.port, ssl=context, limit=READ_SIZE)
-        except TimeoutError:
-            raise SourceError(f"{where} did not answer within {self._timeout:g} s; check the address") from None
-        except tls.SSLError as error:
-            reason = getattr(error, "verify_message", "") or error.reason or "no TLS"
-            raise SourceError(f"no secure connection to {where}: {reason}; check its certificate") from None
-        except ConnectionRefusedError:
-            raise SourceError(f"{where} refused the connection; check that the server runs and its port") from None
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "not reachable"
-            raise SourceError(f"cannot connect to {where}: {reason}; check the address") from None
-
     async def _start(self, connection: RtmpConnection) -> None:
-        url = self._url
-        connection.control(chunks.WINDOW_ACK_SIZE, OUR_WINDOW.to_bytes(4, "big"))
-        connection.set_chunk_size()
-        about = {
-            "app": url.app,
-            "flashVer": "LNX 9,0,124,2",
-            "tcUrl": url.tc_url,
-            "fpad": False,
-            "capabilities": 15,
-            "audioCodecs": 4071,
-            "videoCodecs": 252,
-            "videoFunction": 1,
-            "fourCcList": [code.decode("ascii") for code in flv.VIDEO_FOURCCS],
-        }
-        connection.command("connect", _CONNECT, about)
-        await self._result(connection, _CONNECT)
-        connection.command("createStream", _CREATE_STREAM, None)
-        answer = (await self._result(connection, _CREATE_STREAM)).arguments
-        stream = answer[1] if len(answer) > 1 else None
-        if not isinstance(stream, float) or not 0 <= stream <= 0xFFFFFFFF:
-            raise RtmpProtocolError("createStream was answered without a stream id")
-        connection.command("play", 0, None, url.name, _LIVE_OR_RECORDED, stream_id=int(stream))
-        connection.set_buffer_length(int(stream), 1000)
+        await self._connect(
+            connection,
+            capabilities=15,
+            audioCodecs=4071,
+            videoCodecs=252,
+            videoFunction=1,
+            fourCcList=[code.decode("ascii") for code in flv.VIDEO_FOURCCS],
+        )
+        stream = await self._create_stream(connection)
+        connection.command("play", 0, None, self._url.name, _LIVE_OR_RECORDED, stream_id=stream)
+        connection.set_buffer_length(stream, 1000)
         await self._playing(connection)
-
-    async def _result(self, connection: RtmpConnection, transaction: float) -> Command:
-        """Waits for the answer to a command of ours."""
-        await connection.flush()
-        async with asyncio.timeout(self._timeout):
-            while True:
-                message = await connection.receive(self._timeout)
-                if message is None:
-                    raise SourceError("the server closed the connection before the stream began")
-                command = parse_command(message)
-                if command is None or command.transaction != transaction:
-                    continue
-                if command.name == "_error":
-                    raise SourceError(f"the server refused: {self._description(command)}")
-                if command.name == "_result":
-                    return command
 
     async def _playing(self, connection: RtmpConnection) -> None:
         """Waits until the server says that it plays, or simply does."""
@@ -261,23 +303,3 @@ class RtmpPlayer:
             return True  # the connection hands up no other event than Stream EOF
         with self._told():
             return self._status(message) in _ENDINGS
-
-    def _description(self, command: Command) -> str:
-        """What the server says, made safe to show: one short line, without the stream's name."""
-        info = command.members(1)
-        text = next((t for t in (info.get("description"), info.get("code")) if isinstance(t, str) and t), "no reason")
-        text = "".join(char if char.isprintable() else " " for char in text)
-        name = self._url.name
-        return redact(text, (name, name.partition("?")[0]))[:_SHOWN]
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turns what can go wrong on a connection into one sentence."""
-        try:
-            yield
-        except TimeoutError:
-            raise SourceError(f"the server sent nothing for {self._timeout:g} s") from None
-        except RtmpProtocolError as error:
-            raise SourceError(f"playing from {self._url.host} failed: {error}") from None
-        except OSError:
-            raise SourceError(f"the connection to {self._url.host} was lost") from None

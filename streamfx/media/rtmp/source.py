@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
+from typing import Protocol
 
 from streamfx.core.backoff import Backoff
 from streamfx.core.clock import Clock
@@ -68,7 +69,7 @@ async def _listening(
         server = await stack.enter_async_context(
             request.shared.get(("rtmp", host, port), lambda: RtmpServer(host, port, clock=request.clock))
         )
-        source = await stack.enter_async_context(_feeding(request, hwaccel))
+        source = await stack.enter_async_context(feeding(request, hwaccel))
 
         async def on_publish(publisher: Publisher) -> None:
             source.begin(f"publisher {publisher.peer} is on")
@@ -84,7 +85,7 @@ async def _listening(
 
 @contextlib.asynccontextmanager
 async def _pulling(url: MediaUrl, request: SourceRequest, grace: float, hwaccel: str) -> AsyncIterator[Source]:
-    async with _feeding(request, hwaccel) as source:
+    async with feeding(request, hwaccel) as source:
         puller = asyncio.create_task(_pull(url, request, source, grace), name="rtmp pull")
         try:
             await source.opened(_OPEN_TIMEOUT)
@@ -126,25 +127,26 @@ def _without_options(url: MediaUrl) -> str:
 
 async def deliver(publisher: Publisher, visit: Visit, clock: Clock) -> None:
     """Brings one publisher's frames to a door, until it leaves."""
-    async with _feeding(SourceRequest(clock=clock, sound_will_do=True)) as source, asyncio.TaskGroup() as group:
+    async with feeding(SourceRequest(clock=clock, sound_will_do=True)) as source, asyncio.TaskGroup() as group:
         source.begin("publishing")
 
         async def feed() -> None:
             await source.feed(publisher.tags(), publisher)
             source.end(None)
 
-        feeding = group.create_task(feed(), name="rtmp feed")
+        task = group.create_task(feed(), name="rtmp feed")
         try:
             await source.opened(None)
             visit.fps, visit.video = source.info.fps, source.info.video
             async for frame in source.frames():
                 visit.deliver(frame)
         finally:
-            feeding.cancel()
+            task.cancel()
 
 
 @contextlib.asynccontextmanager
-async def _feeding(request: SourceRequest, hwaccel: str = NONE) -> AsyncIterator[RtmpSource]:
+async def feeding(request: SourceRequest, hwaccel: str = NONE) -> AsyncIterator[RtmpSource]:
+    """A source that decodes what it is fed, for the length of the block."""
     # Nearly all who publish send H.264: a named device that does not decode that is refused at once.
     await asyncio.to_thread(find_device, hwaccel, "h264")
     source = RtmpSource(request, hwaccel)
@@ -155,6 +157,15 @@ async def _feeding(request: SourceRequest, hwaccel: str = NONE) -> AsyncIterator
         decoding.cancel()
         await asyncio.gather(decoding, return_exceptions=True)
         source.close()
+
+
+class Sender(Protocol):
+    """Where tags come from."""
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """What ``onMetaData`` said."""
+        ...
 
 
 class RtmpSource:
@@ -212,7 +223,7 @@ class RtmpSource:
         self._error = error
         self._tags.close()
 
-    async def feed(self, tags: AsyncIterable[FlvTag], sender: Publisher | RtmpPlayer) -> None:
+    async def feed(self, tags: AsyncIterable[FlvTag], sender: Sender) -> None:
         """Takes one sender's tags until it leaves."""
         async for tag in tags:
             self.heard_at = tag.received_at

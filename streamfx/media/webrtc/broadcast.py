@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ import numpy as np
 from streamfx.core.clock import Clock
 from streamfx.core.frames import AUDIO_RATE, Pixels, Samples
 from streamfx.media.base import SinkState
+from streamfx.media.hls import Tap
 from streamfx.media.webrtc.adapt import Adaptation, Layer
 from streamfx.media.webrtc.encode import VIDEO_RATE, Codec, Encoded, OpusEncoder, VideoEncoder
 
@@ -240,6 +241,7 @@ class Broadcast:
         self._make_slate = slate
         self._origin = clock.now()
         self._viewers: list[Viewer] = []
+        self._taps: list[Tap] = []
         self._renditions: dict[tuple[Codec, Layer], tuple[Rendition, asyncio.Task[None]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._opus = OpusEncoder(1000 * settings.audio_kbps)
@@ -277,6 +279,20 @@ class Broadcast:
         viewer.close()
         if viewer in self._viewers:
             self._viewers.remove(viewer)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the newest picture."""
+        return self._last.shape[1], self._last.shape[0]
+
+    @contextlib.contextmanager
+    def tapped(self, tap: Tap) -> Iterator[None]:
+        """Gives all that is shown to ``tap``, too, for the length of the block."""
+        self._taps.append(tap)
+        try:
+            yield
+        finally:
+            self._taps.remove(tap)
 
     def sink(self) -> BroadcastSink:
         """A sink for one run of the session's pipeline; its time follows on what was shown before."""
@@ -324,6 +340,8 @@ class Broadcast:
         and then, or when a viewer waits for a key frame."""
         now = self._clock.now()
         self._fed_at = now
+        for tap in self._taps:
+            tap.picture(pixels, seconds)
         repeated = pixels is self._last and now - self._encoded_at < _REPEAT_AFTER
         if repeated and not any(rendition.key_due for rendition, _ in self._renditions.values()):
             return
@@ -339,6 +357,8 @@ class Broadcast:
 
     def sound(self, samples: Samples, start: int) -> None:
         """Sound from sample index ``start`` of the timeline on."""
+        for tap in self._taps:
+            tap.sound(samples, start)
         if self._viewers:
             self._sounds.append((samples, start))
             self._sound_news.set()
@@ -370,8 +390,12 @@ class Broadcast:
                 continue
             if slate is None:
                 slate, since = self._make_slate(self._last), now
-            if self._viewers:
-                self._offer(slate.picture(now - since), self.seconds(now), None)
+            if self._viewers or self._taps:
+                picture = slate.picture(now - since)
+                for tap in self._taps:
+                    tap.picture(picture, self.seconds(now))
+                if self._viewers:
+                    self._offer(picture, self.seconds(now), None)
 
     async def _adapt(self) -> None:
         """Moves viewers between the layers as their networks go, and ends encodes that nobody needs."""

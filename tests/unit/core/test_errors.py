@@ -47,7 +47,7 @@ HOSTS = st.sampled_from(["a.example", "10.0.0.1:1935", "[2001:db8::1]:443", "loc
 
 
 @given(
-    st.sampled_from(["rtmp", "rtmps", "RTMPS", "srt", "rtsp"]),
+    st.sampled_from(["rtmp", "rtmps", "RTMPS", "srt", "rtsp", "rtsps"]),
     HOSTS,
     KEYS,
     st.sampled_from(

@@ -104,6 +104,22 @@ async def test_the_token() -> None:
         assert (await http.get("/sessions", headers={"Authorization": f"Basic {TOKEN}"})).status_code == 401
 
 
+async def test_players_may_send_the_token_as_a_password() -> None:
+    rules = {"token": TOKEN, "trusted_hosts": None, "player_paths": lambda path: path == "/stream"}
+    async with caller(**rules) as http:
+        refused = await http.get("/stream")
+        assert refused.status_code == 401
+        assert refused.headers["www-authenticate"].startswith("Basic")
+        assert (await http.get("/stream", auth=("", TOKEN))).status_code == 200
+        assert (await http.get("/stream", auth=("obs", TOKEN))).status_code == 200
+        assert (await http.get("/stream", headers=bearer())).status_code == 200
+        for wrong in ("Basic", "Basic !!!", f"Basic {TOKEN}", "Basic b2JzOg==", "Basic b2JzOndyb25n", b"Basic \xff"):
+            assert (await http.get("/stream", headers={"Authorization": wrong})).status_code == 401
+        other = await http.get("/sessions", auth=("", TOKEN))
+        assert other.status_code == 401
+        assert "Basic" not in other.headers["www-authenticate"], "a browser would ask its user for a password"
+
+
 async def test_guessing_is_slowed_down(caplog: pytest.LogCaptureFixture) -> None:
     clock = Hand()
     async with caller(clock, token=TOKEN, trusted_hosts=None, auth_failures_per_minute=3) as http:

@@ -1,0 +1,47 @@
+"""Platforms as outputs over HTTP: their own keys only, and none is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.server.test_api import detail, server
+
+KEY = "live_k3y-0f-the-streamer"
+
+
+async def test_a_platform_with_its_key() -> None:
+    async with server() as (http, manager):
+        for url, shown in (
+            (f"twitch:{KEY}", "twitch"),
+            (f"kick:abc.live-video.net/{KEY}", "kick"),
+            (f"custom:rtmp://127.0.0.1/live/{KEY}", "rtmp://127.0.0.1/live/****"),
+        ):
+            made = await http.post("/sessions/live/outputs", json={"url": url})
+            assert made.status_code == 201, made.text
+            assert made.json()["url"] == shown
+            again = await http.post("/sessions/live/outputs", json={"url": url})
+            assert "already" in detail(again, 409)
+            assert KEY not in made.text + again.text
+        listed = await http.get("/sessions/live")
+        assert [row["url"] for row in listed.json()["outputs"]] == ["twitch", "kick", "rtmp://127.0.0.1/live/****"]
+        assert KEY not in listed.text
+        assert manager.sessions["live"].outputs[0]["state"] == "waiting"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("twitch", "twitch needs its key here"),
+        ("twitch:@/etc/hostname", "twitch needs its key here"),
+        ("twitch:@second", "twitch needs its key here"),
+        (f"twich:{KEY}", "did you mean 'twitch'"),
+        ("recording.mkv", "over HTTP an output may be"),
+        ("custom:recording.mkv", "custom: is for another server's URL"),
+    ],
+)
+async def test_what_is_not_taken(url: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWITCH_KEY", KEY)
+    async with server() as (http, _):
+        refused = await http.post("/sessions/live/outputs", json={"url": url})
+        assert says in detail(refused, 422)
+        assert KEY not in refused.text
