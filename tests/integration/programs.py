@@ -79,16 +79,19 @@ def free_port() -> int:
         return port
 
 
+_LIVE = "application live { live on; idle_streams off; wait_key on; }"
+
+
 @contextlib.asynccontextmanager
-async def nginx_rtmp(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """nginx-rtmp with application ``live`` on a port of its own, in one process."""
+async def nginx_rtmp(folder: Path, port: int, applications: str = _LIVE) -> AsyncIterator[asyncio.subprocess.Process]:
+    """nginx-rtmp with application ``live``, or others, on a port of its own, in one process."""
     config = folder / "nginx.conf"
     config.write_text(
         f"""
         load_module {NGINX_RTMP};
         daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
         events {{}}
-        rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{ live on; idle_streams off; wait_key on; }} }} }}
+        rtmp {{ server {{ listen 127.0.0.1:{port}; {applications} }} }}
         """
     )
     async with program(NGINX or "", "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")) as process:
