@@ -39,6 +39,7 @@ from streamfx.media.base import (
 )
 from streamfx.media.encoders import AUTO
 from streamfx.media.platforms import fitted
+from streamfx.media.refused import RefusedOutput
 from streamfx.media.url import MediaUrl
 from streamfx.pipeline.canvas import FPS, SIZE, Canvas
 from streamfx.pipeline.live import LiveFlow
@@ -118,6 +119,7 @@ class Session:
         self._on_event = on_event or (lambda kind, text: None)
         self._shared = shared or Shared()
         self._encoders = Shared()
+        self._refused: dict[str, str] = {}
         self._own_sinks = tuple(sinks)
         self._open = open
         self._ids = itertools.count(1)
@@ -298,7 +300,8 @@ class Session:
         return bool(self._own_sinks) or any(url.scheme in LIVE_SINKS for url in self._settings.outputs)
 
     async def _check_outputs(self) -> None:
-        """Refuses what cannot work before anything is opened or written."""
+        """Refuses what cannot work before anything is opened or written. Where others have the stream besides, an
+        output that cannot be written keeps it from none of them, and a host may be found later."""
         _check_filter(self._settings.filter)
         if self._open is None:
             check_scheme(self._settings.source, output=False)
@@ -306,11 +309,21 @@ class Session:
             raise UsageError("no output was given; name a file or a URL to write to")
         taken = self._places()
         for url in self._settings.outputs:
-            await self._check_output(url, taken, resolve=False)
-            taken[_place(url)] = "another output"
+            try:
+                await self._check_output(url, taken, resolve=False)
+            except UsageError as error:
+                self._refuse(url, error)
+            taken.setdefault(_place(url), "another output")
         for url in self._settings.outputs:
-            if url.host:
+            if url.host and not self._own_sinks:
                 await _check_host(url)
+
+    def _refuse(self, url: MediaUrl, error: UsageError) -> None:
+        """Raises ``error`` unless the stream goes to others besides."""
+        if not self._own_sinks:
+            raise error
+        logger.warning("output %s is left out: %s", url, error)
+        self._refused[url.raw] = str(error)
 
     def _places(self) -> dict[Hashable, str]:
         """What is in use already, and as what."""
@@ -352,10 +365,7 @@ class Session:
         self._source = source
         self._format = output = self._output_format(source.info)
         self._outputs = [_Output(next(self._ids), sink, None) for sink in self._own_sinks]
-        self._outputs += [
-            _Output(next(self._ids), make_sink(url, fitted(url, output), self._encoders), url)
-            for url in self._settings.outputs
-        ]
+        self._outputs += [_Output(next(self._ids), self._sink(url, output), url) for url in self._settings.outputs]
         self._sinks = [entry.sink for entry in self._outputs]
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -376,6 +386,15 @@ class Session:
                     if service is not None and service.task is not None:
                         service.task.cancel()
         self._note_failed_outputs()
+
+    def _sink(self, url: MediaUrl, output: OutputFormat) -> Sink:
+        """Of one output. Raises ``UsageError`` if it does not take such pictures."""
+        if url.raw not in self._refused:
+            try:
+                return make_sink(url, fitted(url, output), self._encoders)
+            except UsageError as error:
+                self._refuse(url, error)
+        return RefusedOutput(str(url), self._refused[url.raw])
 
     def _start_output(self, group: asyncio.TaskGroup, entry: _Output) -> None:
         entry.task = group.create_task(self._run_output(entry), name=f"output {entry.sink.name}")

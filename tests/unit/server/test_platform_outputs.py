@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.server.test_api import detail, server
+from tests.unit.server.test_api import detail, eventually, server
 
 KEY = "live_k3y-0f-the-streamer"
 
@@ -45,3 +45,15 @@ async def test_what_is_not_taken(url: str, says: str, monkeypatch: pytest.Monkey
         refused = await http.post("/sessions/live/outputs", json={"url": url})
         assert says in detail(refused, 422)
         assert KEY not in refused.text
+
+
+async def test_one_that_does_not_take_such_pictures_keeps_them_from_nobody() -> None:
+    """Twitch takes 60 frames a second at most. The stream runs, for viewers and other targets."""
+    too_quick = {"source": "testpattern://?size=160x96&fps=100", "outputs": [f"twitch:rtmp://127.0.0.1/live/{KEY}"]}
+    async with server(sessions={"quick": too_quick}) as (http, manager):
+        session = manager.sessions["quick"]
+        await eventually(lambda: session.state == "running" and session.outputs[0]["state"] == "failed")
+        (row,) = (await http.get("/sessions/quick")).json()["outputs"]
+        assert "60" in row["error"]
+        assert "fps" in row["error"]
+        assert session.state == "running"
