@@ -31,11 +31,16 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	PYTHONPATH=.:kernels:plugins $(BIN)/lint-imports
 
+# What only computes runs on two cores; what keeps time has the machine to itself.
+PAIR    := -n 2 --dist loadfile
+ENGINES := $(addprefix tests/integration/test_,diffusion_engines.py export_large.py restyle_engines.py tensorrt.py)
+
 fast: $(VENV)/.installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(PAIR)
 
 integration: $(VENV)/.installed-dev
-	$(BIN)/pytest -m integration
+	$(BIN)/pytest -m integration $(PAIR) $(ENGINES)
+	$(BIN)/pytest -m integration $(addprefix --ignore=,$(ENGINES))
 
 e2e: $(VENV)/.installed-dev
 	$(BIN)/pytest -m e2e
