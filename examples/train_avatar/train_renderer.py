@@ -45,7 +45,7 @@ _WINDOW = 12
 """In latents: of the part that is looked at, most of the time."""
 _WHOLE = 0.06
 _BATCH = 2
-_AROUND = ((0.0, 0.8, 0.5, 0.42, 5.0), (-0.43, -0.02, 0.3, 0.24, 4.0), (0.43, -0.02, 0.3, 0.24, 4.0))
+_AROUND = ((0.0, 0.8, 0.5, 0.42, 5.0), (-0.43, -0.02, 0.3, 0.24, 6.0), (0.43, -0.02, 0.3, 0.24, 6.0))
 """What matters most, on the head: middle, radii and weight of the mouth and the eyes."""
 _SHAPE_NOISE = 0.3
 """About how wrong the network is that tells shapes, in parts of how much people differ."""
@@ -156,7 +156,7 @@ def losses(model: Renderer, batch: Batch) -> dict[str, Tensor]:
     both = Posed(
         *(
             together(getattr(rest, name), getattr(posed, name))
-            for name in ("source", "head", "came", "sketch", "at", "pose")
+            for name in ("source", "head", "came", "sketch", "hidden", "at", "pose")
         )
     )
     level = batch.sigma.repeat_interleave(FRAMES)

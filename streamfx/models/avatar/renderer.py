@@ -22,7 +22,7 @@ from torch.nn import functional
 from streamfx.models.avatar.coefficients import COEFFICIENTS
 from streamfx.models.avatar.renderer_motion import FINER, motion, places
 from streamfx.models.avatar.renderer_shape import ShapeNet
-from streamfx.models.avatar.renderer_sketch import BETWEEN_LIPS, CHANNELS, UNCOVERED
+from streamfx.models.avatar.renderer_sketch import CHANNELS
 from streamfx.models.tiny.autoencoder import SHRINK, Autoencoder, AutoencoderSize, Decoder, Features
 from streamfx.models.tiny.dit import PATCH, Attention, TinyDiT, TinySize, sinusoid
 
@@ -66,14 +66,15 @@ class Portrait:
 @dataclass(frozen=True, slots=True)
 class Posed:
     """A pose, or a window of it: ``source`` ``(R, C, h, w)``, the portrait's latent moved as a plain head would be;
-    ``head``, ``came`` and ``sketch`` as ``Motion`` has them, but all with channels second; ``at`` ``(R, h, w, 2)``:
-    places in the picture, in single precision, as are ``head`` and ``came``; ``pose``: ``(R, dim)``, the coefficients
-    and the portrait's look as the networks are told."""
+    ``head``, ``came``, ``sketch`` and ``hidden`` as ``Motion`` has them, but all with channels second; ``at``
+    ``(R, h, w, 2)``: places in the picture, in single precision, as are ``head`` and ``came``; ``pose``: ``(R, dim)``,
+    the coefficients and the portrait's look as the networks are told."""
 
     source: Tensor
     head: Tensor
     came: Tensor
     sketch: Tensor
+    hidden: Tensor
     at: Tensor
     pose: Tensor
 
@@ -84,8 +85,8 @@ class Posed:
         finer_rows, finer_columns = (
             slice(FINER * at, FINER * (at + length)) for at, length in ((top, height), (left, width))
         )
-        came, drawn = (x[..., finer_rows, finer_columns] for x in (self.came, self.sketch))
-        return Posed(source, head, came, drawn, self.at[:, rows, columns], self.pose)
+        came, drawn, hidden = (x[..., finer_rows, finer_columns] for x in (self.came, self.sketch, self.hidden))
+        return Posed(source, head, came, drawn, hidden, self.at[:, rows, columns], self.pose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +189,9 @@ class PortraitDecoder(Decoder):
         x = functional.silu(self.fine(_scaled(x, *half)))
         pixels, seen = (_BOLD * self.painted(posed.sketch)).split((12, 4), 1)
         shown = functional.pixel_shuffle(self.copied(x) + seen, 2) + _finer(new, SHRINK)
-        # A portrait at rest has nothing that could be copied into an open mouth, or onto a lid that shuts.
-        inside = _finer(posed.sketch[:, [BETWEEN_LIPS, UNCOVERED]].amax(1, keepdim=True), 2)
-        return functional.pixel_shuffle(self.out(x) + pixels, 2), torch.maximum(shown.sigmoid(), inside)
+        return functional.pixel_shuffle(self.out(x) + pixels, 2), torch.maximum(
+            shown.sigmoid(), _finer(posed.hidden, 2)
+        )
 
 
 class Renderer(nn.Module):
@@ -237,7 +238,7 @@ class Renderer(nn.Module):
             source = _sampled(latents.float(), at + functional.avg_pool2d(came, FINER).movedim(1, -1)).to(latents)
         seen = torch.cat([latents.mean((2, 3)), latents.std((2, 3))], 1)
         told = self.pose(pose.to(latents)) + self.look(seen)
-        return Posed(source, head, came, known.sketch.to(latents), at, told)
+        return Posed(source, head, came, known.sketch.to(latents), known.hidden.to(latents), at, told)
 
     def draw(self, portrait: Portrait, posed: Posed, made: Made) -> Picture:
         """The picture that the transformer meant."""

@@ -30,11 +30,13 @@ class Motion:
     """For a picture in a pose, on h by w places: ``head`` ``(R, h, w, 2)``: the place on the head, x and y in half
     widths of a face from between the eyes, as the head is turned back and its face is not. On four times as many places
     a side: ``came`` ``(R, 4 h, 4 w, 2)``: where in the portrait a place came from, less the place itself, in units of
-    [-1, 1]; ``sketch`` ``(R, 18, 4 h, 4 w)``: of a plain face, as ``Sketch.maps``."""
+    [-1, 1]; ``sketch`` ``(R, 18, 4 h, 4 w)`` and ``hidden`` ``(R, 1, 4 h, 4 w)``: as ``Sketch.maps`` and
+    ``Sketch.hidden``."""
 
     head: Tensor
     came: Tensor
     sketch: Tensor
+    hidden: Tensor
 
 
 def places(height: int, width: int, like: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ def motion(coefficients: Tensor, shape: Tensor, side: int) -> Motion:
     turned = functional.interpolate((head - wanted).movedim(-1, 1), scale_factor=float(FINER), mode="bilinear")
     fine = (places(FINER * side, FINER * side, coefficients) - middle) / unit
     face = sketch(turned[:, 0] + fine[..., 0], turned[:, 1] + fine[..., 1], pose, who)
-    return Motion(head, (torch.stack([face.x, face.y], -1) - fine) * unit, face.maps)
+    return Motion(head, (torch.stack([face.x, face.y], -1) - fine) * unit, face.maps, face.hidden[:, None])
 
 
 def _posed(at: Tensor, pose: Tensor, length: Tensor) -> Tensor:

@@ -15,17 +15,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from streamfx.models.avatar.coefficients import COEFFICIENTS
 from streamfx.models.avatar.renderer_shape import named
 
 AT = {name: n for n, name in enumerate(COEFFICIENTS)}
-CHANNELS, BETWEEN_LIPS, UNCOVERED = 18, 4, 17
-"""Of ``Sketch.maps``; which of them is 1 in an open mouth, and which where lids move or an eye shows another side."""
+CHANNELS = 18
+"""Of ``Sketch.maps``."""
 
 _HALF, _HEIGHT = 0.355, 0.715
 _EYE, _AWAY, _IRIS = 0.245, 0.43, 0.16
 _NOSE, _CHIN, _FOREHEAD, _CHEEK = 0.48, 1.12, -0.8, 0.3
+_BETWEEN_LIPS = 4
 _EDGE = 0.012
 _LASH, _BAG = 0.09, 0.05
 """How far above and below an open eye its lids move."""
@@ -33,9 +35,11 @@ _LASH, _BAG = 0.09, 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """``maps``: ``(R, 18, h, w)``, about [-1, 1]. ``x``, ``y``: ``(R, h, w)``, where on the face at rest places are."""
+    """``maps``: ``(R, 18, h, w)``, about [-1, 1]. ``x``, ``y``: ``(R, h, w)``, where on the face at rest places are;
+    ``hidden``: ``(R, h, w)``, 1 where they are on none, so that there is nothing to copy."""
 
     maps: Tensor
+    hidden: Tensor
     x: Tensor
     y: Tensor
 
@@ -78,11 +82,14 @@ def sketch(x: Tensor, y: Tensor, pose: Tensor, shape: Tensor) -> Sketch:
     rest = torch.zeros_like(pose)
     lips = _lips(x, pose, shape)
     mouth_x, mouth_y, mouth = _mouth_at_rest(x, y, lips, pose, rest, shape)
-    eyes_x, eyes_y, eyes, eye_maps = _eyes(x, y, pose, rest, shape)
+    eyes_x, eyes_y, eyes, eye_maps, lids = _eyes(x, y, pose, rest, shape)
+    mouth_maps = _mouth_maps(x, y, lips, pose)
     inside = torch.lerp(chin, mouth_y, mouth)
     found = torch.where(y < _NOSE, torch.lerp(chin, eyes_y, eyes), inside)
     across = torch.where(y < _NOSE, torch.lerp(x, eyes_x, eyes), torch.lerp(x, mouth_x, mouth))
-    return Sketch(torch.stack([*_mouth_maps(x, y, lips, pose), *eye_maps], 1), across, found)
+    return Sketch(
+        torch.stack([*mouth_maps, *eye_maps], 1), torch.maximum(mouth_maps[_BETWEEN_LIPS], lids), across, found
+    )
 
 
 def _lips(x: Tensor, pose: Tensor, shape: Tensor) -> _Lips:
@@ -182,8 +189,8 @@ def _mouth_maps(x: Tensor, y: Tensor, lips: _Lips, pose: Tensor) -> list[Tensor]
 
 def _eyes(
     x: Tensor, y: Tensor, pose: Tensor, rest: Tensor, shape: Tensor
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-    """Where places around the eyes are at rest, how much that counts, and the eyes' maps."""
+) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
+    """Where places around the eyes are at rest, how much that counts, the eyes' maps, and what was hidden."""
     who = named(shape)
     away, half = _AWAY * who["eye_spacing"], _EYE * who["eye_size"]
     out = x.abs() - away  # outwards from the middle of the nearer eye
@@ -202,6 +209,8 @@ def _eyes(
     # What a lid shows when it shuts was hidden; the skin below the eye is most like it, and no brow's or frame's.
     shuts = (band > 0.5) & (y < upper) & (upper - still_upper > 0.03)
     found = torch.where(shuts, still_lower + _BAG + 0.02 + 0.05 * (y - upper), found)
+    shut = shuts.to(y.dtype)[:, None]
+    rim = functional.max_pool2d(shut, 3, 1, 1) + functional.max_pool2d(1 - shut, 3, 1, 1) - 1
     # The ball turns behind the lids.
     right, down = 0.105 * pose[:, AT["gaze_x"]], 0.062 * pose[:, AT["gaze_y"]]
     open_ = _over(y - upper) * _over(lower - y) * _over(half - out.abs())
@@ -221,7 +230,7 @@ def _eyes(
         around * ((y - brow) / 0.06).tanh(),
         torch.lerp(moved, 1 - seen, open_),
     ]
-    return across, found, near, maps
+    return across, found, near, maps, torch.maximum(rim[:, 0], (1 - seen) * open_)
 
 
 def _lids(out: Tensor, left: Tensor, pose: Tensor, shape: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
