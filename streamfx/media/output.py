@@ -21,6 +21,7 @@ from streamfx.media.base import OutputFormat, SinkState
 from streamfx.media.encoder import HLS
 from streamfx.media.encoders import AUTO, CODECS, SOFTWARE, refusal
 from streamfx.media.output_process import format_to_json
+from streamfx.media.process_sink import ProcessSink
 from streamfx.media.slots import Slots
 from streamfx.media.url import MediaUrl
 
@@ -65,7 +66,7 @@ def check_writable(url: MediaUrl) -> Path:
     return path
 
 
-class ProcessOutput:
+class ProcessOutput(ProcessSink):
     """A file written by a process of its own, started again (with back-off) when that dies or hangs.
 
     A file is never overwritten by its own second part: that goes to ``name.2.mp4`` and so on, to the next that is free.
@@ -75,30 +76,19 @@ class ProcessOutput:
 
     def __init__(self, url: MediaUrl, output: OutputFormat, *, container: str, go_on: bool = False) -> None:
         """``go_on``: with the HLS playlist that is there already, and leave it open at the end for the next."""
-        self.name = str(url)
+        super().__init__(str(url))
         self._url = url
         self._format = output
         self._container = container
         self._go_on = go_on
         self._slots: Slots | None = None
-        self._child: Child | None = None
-        self._changed = asyncio.Event()
-        self._closing = False
-        self._ended = asyncio.Event()
         self._parts = 0
         self._last_progress = 0.0
-        self.state = SinkState.CONNECTING
-        self.error = ""
         self.sent = self.dropped = self.missed = self.reconnects = self.bytes = 0
         self._attempt_bytes = 0
         self._attempt_sent = self._attempt_taken = 0
         self._encoder = ""
         self._encoder_failures = 0
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the output, while it runs."""
-        return self._child.pid if self._child else None
 
     def stats(self) -> dict[str, Any]:
         return {
@@ -134,20 +124,8 @@ class ProcessOutput:
                 self._set(SinkState.RETRYING)
                 await self._pause(backoff.next())
         finally:
-            self._ended.set()
-            self._changed.set()
+            self._end()
         self._set(SinkState.CLOSED)
-
-    async def _pause(self, seconds: float) -> None:
-        """Waits out the back-off; ``finish`` ends it early."""
-        deadline = time.monotonic() + seconds
-        while not self._closing and (left := deadline - time.monotonic()) > 0:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                return
 
     async def _attempt(self) -> bool:
         """One life of the output's process. Returns whether trying again is pointless."""
@@ -270,23 +248,9 @@ class ProcessOutput:
             self._attempt_sent += message["kind"] == "sent"
             self._attempt_bytes = message["bytes"]
 
-    def _set(self, state: SinkState) -> None:
-        if state is self.state:
-            return
-        self.state = state
-        self._changed.set()
-        logger.info("output=%s state=%s error=%r", self.name, state.value, self.error)
-
-    async def opened(self) -> None:
-        """Waits until it takes pictures, or has failed once."""
-        while self.state is SinkState.CONNECTING and not self._ended.is_set():
-            self._changed.clear()
-            await self._changed.wait()
-
     async def room(self) -> None:
         while not self._ended.is_set() and not (self._slots and self._slots.room):
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
 
     def write_video(self, pixels: Pixels, pts: float, captured_at: float | None = None) -> None:
         if self._slots is None or self._child is None or self._closing:
@@ -299,15 +263,3 @@ class ProcessOutput:
     def write_audio(self, samples: Samples, start: int) -> None:
         if self._slots is not None and self._child is not None and not self._closing:
             self._slots.write_audio(self._child, samples, start)
-
-    async def finish(self, timeout: float) -> None:
-        self._closing = True
-        self._changed.set()
-        if self._child is not None:
-            self._child.end_input()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
-        except TimeoutError:
-            if self._child is not None:
-                await self._child.kill()

@@ -21,6 +21,7 @@ from streamfx.ipc.child import Child, spawn
 from streamfx.media.base import OutputFormat, Shared, SinkState
 from streamfx.media.encoder import video_bitrate
 from streamfx.media.packets import Packet, PacketQueue
+from streamfx.media.process_sink import ProcessSink
 from streamfx.media.shared_encoder import SharedEncoder, shared_encoder
 from streamfx.media.url import MediaUrl
 
@@ -70,35 +71,24 @@ def check_stream(url: MediaUrl) -> None:
         raise UsageError(f"{url} names no server or no stream; write {url.scheme}://HOST/APP/KEY")
 
 
-class Target:
+class Target(ProcessSink):
     """A sink that sends what the shared encoder gives, connected again (with back-off) when its peer goes away."""
 
     def __init__(self, url: MediaUrl, output: OutputFormat, encoders: Shared, transport: Transport) -> None:
-        self.name = str(url)
+        super().__init__(str(url))
         self._url = url
         self._format = output
         self._encoders = encoders
         self._transport = transport
         self._encoder: SharedEncoder | None = None
-        self._child: Child | None = None
         self._queue: PacketQueue | None = None
         """Packets to be sent; None while there is no connection."""
         self._under_way: deque[Packet] = deque()
         self._headers = b""
         self._outdated = False
-        self._changed = asyncio.Event()
-        self._closing = False
-        self._ended = asyncio.Event()
         self._last_progress = 0.0
         self._dropped = self._missed = 0
-        self.state = SinkState.CONNECTING
-        self.error = ""
         self.sent = self.reconnects = self.bytes = 0
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the sender, while it runs."""
-        return self._child.pid if self._child else None
 
     @property
     def dropped(self) -> int:
@@ -146,20 +136,8 @@ class Target:
                     self._set(SinkState.RETRYING)
                     await self._pause(backoff.next())
         finally:
-            self._ended.set()
-            self._changed.set()
+            self._end()
         self._set(SinkState.CLOSED)
-
-    async def _pause(self, seconds: float) -> None:
-        """Waits out the back-off; ``finish`` ends it early."""
-        deadline = time.monotonic() + seconds
-        while not self._closing and (left := deadline - time.monotonic()) > 0:
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(left):
-                    await self._changed.wait()
-            except TimeoutError:
-                return
 
     async def _attempt(self, encoder: SharedEncoder) -> None:
         """One connection, from its opening to its end."""
@@ -286,25 +264,11 @@ class Target:
             self._outdated = True
             self._child.end_input()
 
-    def _set(self, state: SinkState) -> None:
-        if state is self.state:
-            return
-        self.state = state
-        self._changed.set()
-        logger.info("output=%s state=%s error=%r", self.name, state.value, self.error)
-
     # The sink
-
-    async def opened(self) -> None:
-        """Waits until it takes pictures, or has failed once."""
-        while self.state is SinkState.CONNECTING and not self._ended.is_set():
-            self._changed.clear()
-            await self._changed.wait()
 
     async def room(self) -> None:
         while not self._ended.is_set() and (self._queue is None or self._encoder is None):
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
         if self._encoder is not None:
             await self._encoder.room()
 
@@ -318,18 +282,7 @@ class Target:
         if self._queue is not None and self._encoder is not None and not self._closing:
             self._encoder.write_audio(samples, start)
 
-    async def finish(self, timeout: float) -> None:
-        self._closing = True
-        self._changed.set()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._send_rest()
-                await self._ended.wait()
-        except TimeoutError:
-            if self._child is not None:
-                await self._child.kill()
-
-    async def _send_rest(self) -> None:
+    async def _let_go(self) -> None:
         """Hands over what is still in the encoder and what waits, and lets the sender go."""
         if self._queue is not None and self._encoder is not None:
             try:
@@ -339,5 +292,4 @@ class Target:
                 pass
             self._send(most=1 << 30)
             self._detach(self._encoder)
-        if self._child is not None:
-            self._child.end_input()
+        await super()._let_go()

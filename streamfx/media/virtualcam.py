@@ -6,7 +6,6 @@ It is fed by a process of its own, as every output is: drivers crash and hang, a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sys
 import time
@@ -22,6 +21,7 @@ from streamfx.media import v4l2
 from streamfx.media.base import OutputFormat, SinkState
 from streamfx.media.devices import Device, cameras, virtual_cameras
 from streamfx.media.output_process import format_to_json
+from streamfx.media.process_sink import ProcessSink
 from streamfx.media.slots import Slots
 from streamfx.media.url import MediaUrl
 
@@ -130,31 +130,21 @@ def _another(found: list[Device]) -> str:
     return f"use {', '.join(free)}" if free else f"make one: {how_to_make_one()}"
 
 
-class VirtualCamera:
+class VirtualCamera(ProcessSink):
     """A virtual camera, tried again (with back-off) when it goes away or its driver takes the process with it. One that
     cannot be opened at the very beginning has failed for good. Sound is not for cameras."""
 
     def __init__(self, url: MediaUrl, output: OutputFormat) -> None:
-        self.name = str(url)
+        super().__init__(str(url))
         self._url = url
         self._format = output
         self._slots: Slots | None = None
-        self._child: Child | None = None
-        self._changed = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._closing = False
         self._ever_live = False
         self._last_progress = 0.0
         self._bytes_before = 0
         self._writes = False
-        self.state = SinkState.CONNECTING
-        self.error = self.device = ""
+        self.device = ""
         self.sent = self.repeated = self.dropped = self.missed = self.reconnects = self.bytes = 0
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of what feeds it, while it runs."""
-        return self._child.pid if self._child else None
 
     def stats(self) -> dict[str, Any]:
         return {
@@ -188,17 +178,8 @@ class VirtualCamera:
                 self._set(SinkState.RETRYING)
                 await self._pause(backoff.next())
         finally:
-            self._ended.set()
-            self._changed.set()
+            self._end()
         self._set(SinkState.CLOSED)
-
-    async def _pause(self, seconds: float) -> None:
-        """Waits out the back-off; ``finish`` ends it early."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self._closing:
-                    self._changed.clear()
-                    await self._changed.wait()
 
     async def _attempt(self) -> bool:
         """One life of the process. Returns whether trying again is pointless."""
@@ -274,22 +255,9 @@ class VirtualCamera:
             self.dropped += kind == "skipped"
             self.bytes = self._bytes_before + message["bytes"]
 
-    def _set(self, state: SinkState) -> None:
-        if state is self.state:
-            return
-        self.state = state
-        self._changed.set()
-        logger.info("output=%s state=%s device=%s error=%r", self.name, state.value, self.device, self.error)
-
-    async def opened(self) -> None:
-        while self.state is SinkState.CONNECTING and not self._ended.is_set():
-            self._changed.clear()
-            await self._changed.wait()
-
     async def room(self) -> None:
         while not self._ended.is_set() and not (self._slots and self._slots.room):
-            self._changed.clear()
-            await self._changed.wait()
+            await self._change()
 
     def write_video(self, pixels: Pixels, pts: float, captured_at: float | None = None) -> None:
         if self._slots is None or self._child is None or self._closing:
@@ -299,15 +267,3 @@ class VirtualCamera:
 
     def write_audio(self, samples: Samples, start: int) -> None:
         """Cameras have no sound."""
-
-    async def finish(self, timeout: float) -> None:
-        self._closing = True
-        self._changed.set()
-        if self._child is not None:
-            self._child.end_input()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
-        except TimeoutError:
-            if self._child is not None:
-                await self._child.kill()
