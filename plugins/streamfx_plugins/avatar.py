@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from streamfx.core.errors import UsageError
 from streamfx.core.frames import AUDIO_RATE
 from streamfx.filters import Block, Context, Filter, FilterInfo, Params, at_setup
 from streamfx_plugins.pictures import read_picture
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from streamfx.models.avatar.drawing import Painter
     from streamfx.models.avatar.listener import Manner
     from streamfx.models.avatar.photo import Photo, PhotoPainter
+    from streamfx.models.avatar.portrait import PortraitPainter
+    from streamfx.models.avatar.renderer import Renderer
 
 _LOOKAHEAD = 0.2
 """Seconds: what the network hears ahead, and a picture's own length."""
@@ -32,6 +35,9 @@ _PATIENCE = 0.6
 
 _SIDES = (512, 320, 224)
 """Pixels: the side of the drawing at each quality level."""
+
+_NETWORK_SIDES = (256, 192, 128)
+"""The same where the network draws."""
 
 _REST = 100
 """Pictures of a face at rest that are kept: four seconds, played to and fro."""
@@ -61,6 +67,12 @@ class AvatarParams(Params):
     )
     smile: float = Field(0.15, ge=-1, le=1, title="Mood", description="from a frown to a smile")
 
+    network: bool = at_setup(
+        False, "the character is drawn by the diffusion network, from one picture of it, instead of by its recipe"
+    )
+    portrait: str = at_setup(
+        "", "a picture of such a character, which the network lets talk; a photograph is for `photo`, not for this"
+    )
     photo: str = at_setup(
         "",
         "a portrait that talks instead of the character: its pixels are warped, no model of the person; empty for the "
@@ -90,6 +102,16 @@ class Avatar(Filter[AvatarParams]):
         from streamfx.models.avatar.speech import SpeechStream
 
         self._photo: Photo | None = None
+        self._portrait = read_picture(params.portrait, "portrait") if params.portrait else None
+        self._networks: Renderer | None = None
+        if params.photo and (params.portrait or params.network):
+            raise UsageError("photo is a warp, and the network draws portraits: set one of them, not both")
+        if params.network or params.portrait:
+            from streamfx.models.avatar.renderer_load import renderer
+            from streamfx.models.devices import multiplies_half
+
+            self._networks = renderer(dtype=torch.bfloat16 if multiplies_half("cpu") else torch.float32)
+        self._sides = _NETWORK_SIDES if self._networks else _SIDES
         if params.photo:
             from streamfx.models.avatar.photo import Photo
 
@@ -100,7 +122,7 @@ class Avatar(Filter[AvatarParams]):
         self._waiting: deque[float] = deque()
         self._newest = 0.0
         self._behind = 0
-        self._painters: dict[tuple[int, int], Painter | PhotoPainter] = {}
+        self._painters: dict[tuple[int, int], Painter | PhotoPainter | PortraitPainter] = {}
         self._rest = RestLoop(_REST)
         self._resting: tuple[Any, ...] = ()
         self._drawn(np.zeros(17, np.float32), params.character, context.size, 0)
@@ -157,22 +179,34 @@ class Avatar(Filter[AvatarParams]):
     def _drawn(
         self, coefficients: NDArray[np.float32], character: int, size: tuple[int, int], level: int
     ) -> NDArray[np.uint8]:
-        side = min(_SIDES[min(level, len(_SIDES) - 1)], max(64, min(size)))
+        side = min(self._sides[min(level, len(self._sides) - 1)], max(64, min(size)))
         drawn = self._painter(character, side).draw(coefficients)
         return fitted(drawn, size)
 
-    def _painter(self, character: int, side: int) -> Painter | PhotoPainter:
-        from streamfx.models.avatar.character import Character
-        from streamfx.models.avatar.drawing import Painter
-        from streamfx.models.avatar.photo import PhotoPainter
-
+    def _painter(self, character: int, side: int) -> Painter | PhotoPainter | PortraitPainter:
         key = character, side
         if key not in self._painters:
             if len(self._painters) > len(_SIDES):
                 self._painters.clear()
-            photo = self._photo
-            self._painters[key] = PhotoPainter(photo, side) if photo else Painter(Character.of(character), side)
+            self._painters[key] = self._new_painter(character, side)
         return self._painters[key]
+
+    def _new_painter(self, character: int, side: int) -> Painter | PhotoPainter | PortraitPainter:
+        from streamfx.models.avatar.character import Character
+        from streamfx.models.avatar.drawing import Painter
+
+        if self._photo is not None:
+            from streamfx.models.avatar.photo import PhotoPainter
+
+            return PhotoPainter(self._photo, side)
+        if self._networks is None:
+            return Painter(Character.of(character), side)
+        from streamfx.models.avatar.portrait import SIDE, PortraitPainter
+
+        portrait = self._portrait
+        if portrait is None:
+            portrait = Painter(Character.of(character), SIDE).draw(np.zeros(17, np.float32))
+        return PortraitPainter(self._networks, portrait, side)
 
 
 def fitted(drawn: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
