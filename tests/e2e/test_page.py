@@ -257,6 +257,15 @@ async def test_targets_are_added_and_removed() -> None:
         await row.get_by_role("button").click()
         await expect(row).to_have_count(0)
 
+        # By a platform's name, which knows the address and the rules; nobody publishes, so nothing is connected.
+        await page.click("[data-preset='youtube:']")
+        await page.fill("#output-key", "ANOTHERSECRET")
+        await page.click("#add-output")
+        await expect(row.locator(".url")).to_have_text("youtube")
+        assert "ANOTHERSECRET" not in await page.content()
+        await row.get_by_role("button").click()
+        await expect(row).to_have_count(0)
+
 
 async def test_keyboard_and_names() -> None:
     async with server("--filter", "toon") as running, browser() as context:
