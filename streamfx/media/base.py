@@ -202,13 +202,14 @@ _SOURCES = {
 _SINKS = {
     "file": "streamfx.media.output:file_output",
     "virtualcam": "streamfx.media.virtualcam:virtual_camera",
+    "ndi": "streamfx.media.ndi:ndi_output",
     "rtmp": "streamfx.media.target:push_output",
     "rtmps": "streamfx.media.target:push_output",
     "rtsp": "streamfx.media.target:push_output",
     "rtsps": "streamfx.media.target:push_output",
     "srt": "streamfx.media.srt:srt_output",
 }
-LIVE_SINKS = frozenset({"rtmp", "rtmps", "rtsp", "rtsps", "srt", "virtualcam"})
+LIVE_SINKS = frozenset({"rtmp", "rtmps", "rtsp", "rtsps", "srt", "virtualcam", "ndi"})
 """Schemes of outputs that take frames in real time only."""
 _PUSHES = frozenset({"rtmp", "rtmps", "rtsp", "rtsps", "srt"})
 """Those of them that share an encoder with others of an equal format."""

@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 LIBRARY = "pyvirtualcam"
 
-_PROGRAM = "streamfx.media.virtualcam_process"
 _PATIENCE = 6.0
 """Seconds that a device may take over anything before its process is ended."""
 _LOOK_EVERY = 1.0
@@ -134,6 +133,8 @@ class VirtualCamera(ProcessSink):
     """A virtual camera, tried again (with back-off) when it goes away or its driver takes the process with it. One that
     cannot be opened at the very beginning has failed for good. Sound is not for cameras."""
 
+    _program = "streamfx.media.virtualcam_process"
+
     def __init__(self, url: MediaUrl, output: OutputFormat) -> None:
         super().__init__(str(url))
         self._url = url
@@ -190,7 +191,7 @@ class VirtualCamera(ProcessSink):
             self.error = str(error)
             return not self._ever_live
         try:
-            async with spawn(_PROGRAM, self.name) as child:
+            async with spawn(self._program, self.name) as child:
                 self._child = child
                 child.send(self._hello(slots))
                 return await self._listen(child, slots)

@@ -315,7 +315,7 @@ class Session:
                 self._refuse(url, error)
             taken.setdefault(_place(url), "another output")
         for url in self._settings.outputs:
-            if url.host and not self._own_sinks:
+            if url.host and url.scheme != "ndi" and not self._own_sinks:
                 await _check_host(url)
 
     def _refuse(self, url: MediaUrl, error: UsageError) -> None:
@@ -344,6 +344,10 @@ class Session:
             from streamfx.media.virtualcam import check_device
 
             await asyncio.to_thread(check_device, url)
+        elif url.scheme == "ndi":
+            from streamfx.media.ndi import check_output
+
+            check_output(url)
         else:
             if url.scheme == "srt":
                 srt.check_output(url)

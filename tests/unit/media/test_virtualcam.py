@@ -170,7 +170,7 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     pytest.importorskip("pyvirtualcam", reason="its package is for x86-64 on Linux")
-    monkeypatch.setattr(virtualcam, "_PROGRAM", "tests.unit.media.fake_virtualcam")
+    monkeypatch.setattr(virtualcam.VirtualCamera, "_program", "tests.unit.media.fake_virtualcam")
     monkeypatch.setattr(virtualcam, "_LOOK_EVERY", 0.1)
     monkeypatch.setattr(virtualcam, "Backoff", lambda first, longest: Backoff(0.05, 0.1))
     monkeypatch.setenv("FAKE_CAMERA_LOG", str(tmp_path / "log"))
