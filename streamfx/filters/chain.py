@@ -40,10 +40,7 @@ class ChainParams(Params):
     def split(self) -> list[dict[str, Any]]:
         """Each filter's own parameters, as JSON values."""
         values = self.model_dump(mode="json")
-        return [
-            {key.removeprefix(before): value for key, value in values.items() if key.startswith(before)}
-            for before, _ in self.types
-        ]
+        return [{key: values[before + key] for key in kind.model_fields} for before, kind in self.types]
 
     @model_validator(mode="after")
     def _each_for_itself(self) -> Self:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import cv2
 
 from streamfx.core.errors import SinkError
 from streamfx.core.frames import Pixels
-from streamfx.ipc.arena import Arena
-from streamfx.ipc.parent import Parent
 from streamfx.media.base import OutputFormat
 from streamfx.media.ndi import MISSING, missing_library
-from streamfx.media.output_process import format_from_json
-from streamfx.media.virtualcam_process import serve
+from streamfx.media.virtualcam_process import feed
 
 
 class NdiSender:
@@ -52,25 +48,7 @@ class NdiSender:
 
 
 def main() -> int:
-    parent = Parent()
-    hello = parent.receive()
-    if hello is None:
-        return 0
-    output = format_from_json(hello["output"])
-    arena = Arena.attach(hello["arena"])
-    try:
-        sender = NdiSender(output, hello["device"])
-    except SinkError as error:
-        parent.send(kind="error", error=str(error))
-        return 1
-    parent.send(kind="live", device=sender.device)
-    try:
-        serve(parent, sender.send, arena, output)
-    except SinkError as error:
-        parent.send(kind="error", error=str(error))
-        os._exit(1)
-    sender.close()
-    return 0
+    return feed(lambda hello, output: NdiSender(output, hello["device"]))
 
 
 if __name__ == "__main__":

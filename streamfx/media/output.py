@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from streamfx.core.backoff import Backoff
 from streamfx.core.errors import StreamFXError, UsageError
 from streamfx.core.frames import Pixels, Samples
 from streamfx.ipc.child import Child, spawn
@@ -21,7 +20,7 @@ from streamfx.media.base import OutputFormat, SinkState
 from streamfx.media.encoder import HLS
 from streamfx.media.encoders import AUTO, CODECS, SOFTWARE, refusal
 from streamfx.media.output_process import format_to_json
-from streamfx.media.process_sink import ProcessSink
+from streamfx.media.process_sink import Next, ProcessSink
 from streamfx.media.slots import Slots
 from streamfx.media.url import MediaUrl
 
@@ -40,7 +39,6 @@ CONTAINERS = {
 
 _OPEN_TIMEOUT = 10.0
 _STALL_TIMEOUT = 6.0
-_STABLE_AFTER = 20.0
 
 
 def file_output(url: MediaUrl, output: OutputFormat) -> ProcessOutput:
@@ -84,7 +82,7 @@ class ProcessOutput(ProcessSink):
         self._slots: Slots | None = None
         self._parts = 0
         self._last_progress = 0.0
-        self.sent = self.dropped = self.missed = self.reconnects = self.bytes = 0
+        self.dropped = self.missed = 0
         self._attempt_bytes = 0
         self._attempt_sent = self._attempt_taken = 0
         self._encoder = ""
@@ -105,38 +103,18 @@ class ProcessOutput(ProcessSink):
             "queue_depth": self._slots.waiting if self._slots else 0,
         }
 
-    async def run(self) -> None:
-        backoff = Backoff(first=1.0, longest=30.0)
-        try:
-            while not self._closing:
-                started, failures = time.monotonic(), self._encoder_failures
-                fatal = await self._attempt()
-                if self._closing:
-                    break
-                if fatal:
-                    self._set(SinkState.FAILED)
-                    return
-                if self._encoder_failures > failures:
-                    continue
-                if time.monotonic() - started > _STABLE_AFTER:
-                    backoff.reset()
-                self.reconnects += 1
-                self._set(SinkState.RETRYING)
-                await self._pause(backoff.next())
-        finally:
-            self._end()
-        self._set(SinkState.CLOSED)
-
-    async def _attempt(self) -> bool:
-        """One life of the output's process. Returns whether trying again is pointless."""
-        self._set(SinkState.CONNECTING)
+    async def _attempt(self) -> Next:
         self._attempt_bytes = self._attempt_sent = self._attempt_taken = 0
+        failures = self._encoder_failures
         try:
             self._encoder = await self._pick_encoder()
-            return False if self._closing else await self._live()
+            fatal = False if self._closing else await self._live()
         except (StreamFXError, OSError) as error:  # no memory to share, no process to be had
             self.error = str(error)
-            return True
+            fatal = True
+        if fatal:
+            return Next.NONE
+        return Next.AT_ONCE if self._encoder_failures > failures else Next.LATER
 
     async def _pick_encoder(self) -> str:
         """A live stream begins with what is known about this machine; one that nothing waits for can find out."""

@@ -4,20 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
 import logging
+import time
+from abc import ABC, abstractmethod
 
+from streamfx.core.backoff import Backoff
 from streamfx.ipc.child import Child
 from streamfx.media.base import SinkState
 
 logger = logging.getLogger(__name__)
 
 
-class ProcessSink:
-    """Its state and who waits for it; how it ends. ``_changed`` is set whenever something else may be true than before;
-    ``_closing`` once it is to end, ``_ended`` once it has."""
+_FIRST_WAIT = 1.0
+_STABLE_AFTER = 20.0
 
-    def __init__(self, name: str) -> None:
+
+class Next(enum.Enum):
+    """What is to follow an attempt."""
+
+    LATER = enum.auto()
+    AT_ONCE = enum.auto()
+    NONE = enum.auto()
+
+
+class ProcessSink(ABC):
+    """Its attempts, its state and who waits for it; how it ends. ``_changed`` is set whenever something else may be
+    true than before; ``_closing`` once it is to end, ``_ended`` once it has. ``longest_wait``: seconds between
+    attempts."""
+
+    def __init__(self, name: str, longest_wait: float = 30.0) -> None:
         self.name = name
+        self._backoff = Backoff(first=_FIRST_WAIT, longest=longest_wait)
+        self.sent = self.reconnects = self.bytes = 0
         self.state = SinkState.CONNECTING
         self.error = ""
         self._child: Child | None = None
@@ -29,6 +48,33 @@ class ProcessSink:
     def pid(self) -> int | None:
         """The process id, while it runs."""
         return self._child.pid if self._child else None
+
+    async def run(self) -> None:
+        """Attempts one after the other, with a back-off between, until it is to end or another would be no use."""
+        try:
+            while not self._closing:
+                started = time.monotonic()
+                self._set(SinkState.CONNECTING)
+                follows = await self._attempt()
+                if self._closing:
+                    break
+                if follows is Next.NONE:
+                    self._set(SinkState.FAILED)
+                    return
+                if follows is Next.AT_ONCE:
+                    continue
+                if time.monotonic() - started > _STABLE_AFTER:
+                    self._backoff.reset()
+                self.reconnects += 1
+                self._set(SinkState.RETRYING)
+                await self._pause(self._backoff.next())
+        finally:
+            self._end()
+        self._set(SinkState.CLOSED)
+
+    @abstractmethod
+    async def _attempt(self) -> Next:
+        """One life of the process."""
 
     async def opened(self) -> None:
         """Waits until it takes pictures, or has failed once."""

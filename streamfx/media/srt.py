@@ -87,10 +87,16 @@ def srt_address(url: MediaUrl) -> tuple[str, dict[str, str]]:
 
 
 def check_port(url: MediaUrl) -> None:
-    """Raises ``UsageError`` unless callers can be listened for at this address."""
+    """Raises ``UsageError`` if callers cannot be listened for at this address. A name is not looked up, which may take
+    long: whoever listens says what is wrong with it."""
     host = url.host or "127.0.0.1"
+    lookup = 0 if host == "localhost" else socket.AI_NUMERICHOST
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, url.port, type=socket.SOCK_DGRAM)[0]
+        found = socket.getaddrinfo(host, url.port, type=socket.SOCK_DGRAM, flags=lookup)
+    except socket.gaierror:
+        return
+    family, kind, protocol, _, address = found[0]
+    try:
         with contextlib.closing(socket.socket(family, kind, protocol)) as probe:
             probe.bind(address)
     except OSError:

@@ -108,7 +108,10 @@ class SrtProgram:
         name = shutil.which("ffmpeg")
         if name is None:
             raise NoProgramError(_LACKING)
-        listing = subprocess.run([name, *_QUIET, "-protocols"], capture_output=True, check=False, timeout=10)
+        try:
+            listing = subprocess.run([name, *_QUIET, "-protocols"], capture_output=True, check=False, timeout=10)
+        except subprocess.TimeoutExpired:
+            raise OSError("FFmpeg's program does not answer") from None
         if b"srt" not in listing.stdout.split():
             raise NoProgramError(_LACKING)
         self._process = process = subprocess.Popen(

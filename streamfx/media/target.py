@@ -14,21 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamfx.core.backoff import Backoff
 from streamfx.core.errors import SinkError, UsageError, redact
 from streamfx.core.frames import Pixels, Samples
 from streamfx.ipc.child import Child, spawn
 from streamfx.media.base import OutputFormat, Shared, SinkState
 from streamfx.media.encoder import video_bitrate
 from streamfx.media.packets import Packet, PacketQueue
-from streamfx.media.process_sink import ProcessSink
+from streamfx.media.process_sink import Next, ProcessSink
 from streamfx.media.shared_encoder import SharedEncoder, shared_encoder
 from streamfx.media.url import MediaUrl
 
 logger = logging.getLogger(__name__)
 
 _STALL_TIMEOUT = 6.0
-_STABLE_AFTER = 20.0
 _SETTLE = 0.3
 _UNDER_WAY = 1 << 16
 """Bytes that a sender is given before it has told of the last ones: what lies there cannot be dropped any more."""
@@ -75,7 +73,7 @@ class Target(ProcessSink):
     """A sink that sends what the shared encoder gives, connected again (with back-off) when its peer goes away."""
 
     def __init__(self, url: MediaUrl, output: OutputFormat, encoders: Shared, transport: Transport) -> None:
-        super().__init__(str(url))
+        super().__init__(str(url), transport.longest_wait)
         self._url = url
         self._format = output
         self._encoders = encoders
@@ -88,7 +86,6 @@ class Target(ProcessSink):
         self._outdated = False
         self._last_progress = 0.0
         self._dropped = self._missed = 0
-        self.sent = self.reconnects = self.bytes = 0
 
     @property
     def dropped(self) -> int:
@@ -116,50 +113,41 @@ class Target(ProcessSink):
         }
 
     async def run(self) -> None:
-        backoff = Backoff(first=1.0, longest=self._transport.longest_wait)
         try:
             async with self._encoders.get(self._format, lambda: shared_encoder(self._format)) as self._encoder:
-                while not self._closing:
-                    started = time.monotonic()
-                    await self._attempt(self._encoder)
-                    if self._closing:
-                        break
-                    if self._encoder.failed:
-                        self.error = self._encoder.error
-                        self._set(SinkState.FAILED)
-                        return
-                    self.reconnects += not self._outdated
-                    if self._outdated:
-                        continue
-                    if time.monotonic() - started > _STABLE_AFTER:
-                        backoff.reset()
-                    self._set(SinkState.RETRYING)
-                    await self._pause(backoff.next())
+                await super().run()
         finally:
             self._end()
-        self._set(SinkState.CLOSED)
 
-    async def _attempt(self, encoder: SharedEncoder) -> None:
+    async def _attempt(self) -> Next:
         """One connection, from its opening to its end."""
-        self._set(SinkState.CONNECTING)
+        assert self._encoder is not None
         self._outdated = False
         try:
-            async with spawn("streamfx.media.sender_process", self.name) as child:
-                self._child = child
-                self._headers = await encoder.open()
-                if not self._closing:
-                    child.send(self._hello(), self._headers)
-                    self._last_progress = time.monotonic()
-                    try:
-                        await self._listen(child, encoder)
-                    finally:
-                        self._detach(encoder)
-                        self._dropped += sum(packet.video for packet in self._under_way)
-                        self._under_way.clear()
+            await self._connect(self._encoder)
         except (SinkError, OSError) as error:  # no encoder, no process to be had; there may be some later
             self.error = redact(str(error), self._url.secrets)
         finally:
             self._child = None
+        if self._encoder.failed and not self._closing:
+            self.error = self._encoder.error
+            return Next.NONE
+        return Next.AT_ONCE if self._outdated else Next.LATER
+
+    async def _connect(self, encoder: SharedEncoder) -> None:
+        async with spawn("streamfx.media.sender_process", self.name) as child:
+            self._child = child
+            self._headers = await encoder.open()
+            if self._closing:
+                return
+            child.send(self._hello(), self._headers)
+            self._last_progress = time.monotonic()
+            try:
+                await self._listen(child, encoder)
+            finally:
+                self._detach(encoder)
+                self._dropped += sum(packet.video for packet in self._under_way)
+                self._under_way.clear()
 
     def _hello(self) -> dict[str, Any]:
         return {

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from streamfx.core.backoff import Backoff
 from streamfx.core.errors import StreamFXError, UsageError
 from streamfx.core.frames import Pixels, Samples
 from streamfx.ipc.child import Child, spawn
@@ -21,7 +20,7 @@ from streamfx.media import v4l2
 from streamfx.media.base import OutputFormat, SinkState
 from streamfx.media.devices import Device, cameras, virtual_cameras
 from streamfx.media.output_process import format_to_json
-from streamfx.media.process_sink import ProcessSink
+from streamfx.media.process_sink import Next, ProcessSink
 from streamfx.media.slots import Slots
 from streamfx.media.url import MediaUrl
 
@@ -32,7 +31,6 @@ LIBRARY = "pyvirtualcam"
 _PATIENCE = 6.0
 """Seconds that a device may take over anything before its process is ended."""
 _LOOK_EVERY = 1.0
-_STABLE_AFTER = 20.0
 _BACKENDS = {"linux": ("v4l2loopback",), "darwin": ("obs",), "win32": ("obs", "unitycapture")}
 _MAKE_ONE = "sudo modprobe v4l2loopback exclusive_caps=1 card_label=streamfx"
 _HOW = {
@@ -145,7 +143,7 @@ class VirtualCamera(ProcessSink):
         self._bytes_before = 0
         self._writes = False
         self.device = ""
-        self.sent = self.repeated = self.dropped = self.missed = self.reconnects = self.bytes = 0
+        self.repeated = self.dropped = self.missed = 0
 
     def stats(self) -> dict[str, Any]:
         return {
@@ -162,34 +160,18 @@ class VirtualCamera(ProcessSink):
             "queue_depth": self._slots.waiting if self._slots else 0,
         }
 
-    async def run(self) -> None:
-        backoff = Backoff(first=1.0, longest=30.0)
-        try:
-            while not self._closing:
-                started = time.monotonic()
-                fatal = await self._attempt()
-                if self._closing:
-                    break
-                if fatal:
-                    self._set(SinkState.FAILED)
-                    return
-                if time.monotonic() - started > _STABLE_AFTER:
-                    backoff.reset()
-                self.reconnects += 1
-                self._set(SinkState.RETRYING)
-                await self._pause(backoff.next())
-        finally:
-            self._end()
-        self._set(SinkState.CLOSED)
+    async def _attempt(self) -> Next:
+        if await self._live() and not self._ever_live:
+            return Next.NONE
+        return Next.LATER
 
-    async def _attempt(self) -> bool:
-        """One life of the process. Returns whether trying again is pointless."""
-        self._set(SinkState.CONNECTING)
+    async def _live(self) -> bool:
+        """One life of the process. Returns whether it told of an error, or there could be none."""
         try:
             slots = Slots(self._format.size)
         except (StreamFXError, OSError) as error:  # no memory to share now
             self.error = str(error)
-            return not self._ever_live
+            return True
         try:
             async with spawn(self._program, self.name) as child:
                 self._child = child
@@ -197,7 +179,7 @@ class VirtualCamera(ProcessSink):
                 return await self._listen(child, slots)
         except OSError as error:  # no process to be had now
             self.error = str(error)
-            return not self._ever_live
+            return True
         finally:
             self._child = self._slots = None
             slots.arena.close()
@@ -211,7 +193,7 @@ class VirtualCamera(ProcessSink):
         }
 
     async def _listen(self, child: Child, slots: Slots) -> bool:
-        """Follows the child until it ends, killing it when it hangs. Returns whether its error is final."""
+        """Follows the child until it ends, killing it when it hangs. Returns whether it told of an error."""
         self._last_progress = time.monotonic()
         self._bytes_before, self._writes = self.bytes, False
         while True:
@@ -230,7 +212,7 @@ class VirtualCamera(ProcessSink):
                 return False
             if message["kind"] == "error":
                 self.error = message["error"]
-                return not self._ever_live
+                return True
             self._take(message, slots)
 
     def _hangs(self) -> bool:

@@ -34,6 +34,18 @@ class Line(Protocol):
     def send(self, **message: Any) -> None: ...
 
 
+class Device(Protocol):
+    """Takes pictures; errors are ``SinkError``. ``device``: its name."""
+
+    device: str
+
+    def send(self, pixels: Pixels) -> None:
+        """``(H, W, 3) uint8`` RGB."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Camera:
     """A virtual camera that takes pictures of ``size``; errors are ``SinkError`` with a sentence."""
 
@@ -88,6 +100,12 @@ def _sentence(error: Exception, output: OutputFormat) -> str:
 
 
 def main() -> int:
+    return feed(lambda hello, output: Camera(output, hello["device"], hello["backend"]))
+
+
+def feed(open_device: Callable[[dict[str, Any], OutputFormat], Device]) -> int:
+    """All that the process does, with the device that ``open_device`` gives for the parent's first message. Returns the
+    exit code."""
     parent = Parent()
     hello = parent.receive()
     if hello is None:
@@ -95,18 +113,18 @@ def main() -> int:
     output = format_from_json(hello["output"])
     arena = Arena.attach(hello["arena"])
     try:
-        camera = Camera(output, hello["device"], hello["backend"])
+        device = open_device(hello, output)
     except SinkError as error:
         parent.send(kind="error", error=str(error))
         return 1
-    parent.send(kind="live", device=camera.device)
+    parent.send(kind="live", device=device.device)
     try:
-        serve(parent, camera.send, arena, output)
+        serve(parent, device.send, arena, output)
     except SinkError as error:
         parent.send(kind="error", error=str(error))
         # Closing a device that is gone may block; there is nothing to save.
         os._exit(1)
-    camera.close()
+    device.close()
     return 0
 
 

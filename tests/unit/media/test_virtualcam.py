@@ -18,7 +18,7 @@ from streamfx.core.backoff import Backoff
 from streamfx.core.cadence import Cadence
 from streamfx.core.errors import SinkError, UsageError
 from streamfx.ipc.arena import Arena
-from streamfx.media import devices, v4l2, virtualcam
+from streamfx.media import devices, process_sink, v4l2, virtualcam
 from streamfx.media.base import LIVE_SINKS, EncodeSettings, OutputFormat, SinkState, check_scheme
 from streamfx.media.devices import Device
 from streamfx.media.slots import SlotLayout
@@ -172,7 +172,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     pytest.importorskip("pyvirtualcam", reason="its package is for x86-64 on Linux")
     monkeypatch.setattr(virtualcam.VirtualCamera, "_program", "tests.unit.media.fake_virtualcam")
     monkeypatch.setattr(virtualcam, "_LOOK_EVERY", 0.1)
-    monkeypatch.setattr(virtualcam, "Backoff", lambda first, longest: Backoff(0.05, 0.1))
+    monkeypatch.setattr(process_sink, "Backoff", lambda first, longest: Backoff(0.05, 0.1))
     monkeypatch.setenv("FAKE_CAMERA_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("FAKE_CAMERA_WAY", str(tmp_path / "way"))
     return Bench(tmp_path)

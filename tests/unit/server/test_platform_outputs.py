@@ -47,6 +47,16 @@ async def test_what_is_not_taken(url: str, says: str, monkeypatch: pytest.Monkey
         assert KEY not in refused.text
 
 
+async def test_a_host_that_is_not_found_keeps_the_stream_from_nobody() -> None:
+    lost = {"source": "testpattern://?size=160x96&fps=25", "outputs": [f"rtmp://nobody.invalid/live/{KEY}"]}
+    async with server(sessions={"lost": lost}) as (_, manager):
+        session = manager.sessions["lost"]
+        await eventually(lambda: session.state == "running")
+        await eventually(lambda: session.outputs[0]["state"] == "retrying")
+        assert KEY not in session.outputs[0]["error"]
+        assert session.state == "running"
+
+
 async def test_one_that_does_not_take_such_pictures_keeps_them_from_nobody() -> None:
     """Twitch takes 60 frames a second at most. The stream runs, for viewers and other targets."""
     too_quick = {"source": "testpattern://?size=160x96&fps=100", "outputs": [f"twitch:rtmp://127.0.0.1/live/{KEY}"]}
