@@ -16,8 +16,7 @@ import pytest
 
 from streamfx.core.backoff import Backoff
 from streamfx.ipc.child import spawn
-from streamfx.media import hardware, shared_encoder
-from streamfx.media import target as target_module
+from streamfx.media import hardware, process_sink, shared_encoder
 from streamfx.media.base import EncodeSettings, OutputFormat, Shared, SinkState, make_sink
 from streamfx.media.hardware import ENCODERS, Faults
 from streamfx.media.rtmp.connection import FlvTag
@@ -112,7 +111,7 @@ async def staged(output: OutputFormat, context: ssl.SSLContext | None = None) ->
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever tries again does so at once."""
-    monkeypatch.setattr(target_module, "Backoff", lambda first, longest: Backoff(0.02, 0.02))
+    monkeypatch.setattr(process_sink, "Backoff", lambda first, longest: Backoff(0.02, 0.02))
 
 
 async def until(condition: Callable[[], object]) -> None:
